@@ -173,7 +173,6 @@ pub trait SupervisorProxy {
 
     /// The present state of every payload, then every event as it happens.
     #[zlink(more)]
-    async fn monitor(
-        &mut self,
-    ) -> zlink::Result<impl Stream<Item = zlink::Result<Result<Monitored, SupervisorError>>>>;
+    async fn monitor(&mut self)
+    -> zlink::Result<impl Stream<Item = zlink::Result<Result<Monitored, SupervisorError>>>>;
 }
