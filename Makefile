@@ -1,0 +1,37 @@
+# iotwasm: every target does its own set-up. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench soak binaries guests image conformance clean
+SHELL := /bin/bash
+
+IN := scripts/buildroot run
+Q := build/bin/qemu-tests
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: binaries guests image ## build everything, boot a device and show its main job
+	$(IN) $(Q) demo
+
+test: check binaries guests image ## every test, QEMU's among them
+	$(IN) $(Q) run
+
+check: ## the quick loop: format, clippy, unit tests
+	$(IN) scripts/check
+
+bench: binaries guests image ## measure; writes build/bench.json
+	$(IN) scripts/bench
+
+soak: binaries guests image ## the long one: many power cuts, fuzzing
+	$(IN) env IOTWASM_POWER_CUTS=$${IOTWASM_POWER_CUTS:-200} $(Q) run --filter power
+
+binaries: ## the daemons and tools, in build/bin
+	$(IN) scripts/build-binaries
+
+guests: binaries ## the example payloads, in build/guest
+	$(IN) guest/build
+
+image: binaries ## the reference image, in build/image
+	$(IN) qemu-tests/image/build
+
+clean: ## remove what was built here (the cache with the build root stays)
+	rm -rf build
