@@ -1,1 +1,25 @@
-//! Skeleton.
+//! What a payload is, on the wire and on the disk: the manifest inside the .wasm, packing and static checks, the signed
+//! target that names it, the slot states and the slot store.
+//!
+//! Knows no engine, no network and no clock. Of trust it knows only what the signed metadata says about a payload
+//! ([`target`]); verifying that metadata is the business of the crate iotwasm-trust.
+
+pub mod check;
+pub mod choice;
+pub mod digest;
+pub mod id;
+pub mod interfaces;
+pub mod manifest;
+pub mod pack;
+pub mod scan;
+mod sections;
+pub mod slot;
+pub mod target;
+
+pub use check::{Checked, Finding, Policy, Refused, check};
+pub use digest::Digest;
+pub use id::{PayloadId, Vendor};
+pub use manifest::Manifest;
+pub use pack::{inspect, pack};
+pub use slot::{PayloadState, Release, Slot};
+pub use target::PayloadTarget;
