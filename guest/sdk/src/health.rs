@@ -27,5 +27,5 @@ pub fn failed(message: impl Display) {
 
 pub(crate) fn report(status: i32, message: impl Display) {
     // A report is refused only for a bad pointer, status or length, and none of these can happen here.
-    let _ = abi::health(status, Message::of(message).as_bytes());
+    let _ = abi::health(status, <Message>::of(message).as_bytes());
 }

@@ -47,7 +47,7 @@ pub mod testing;
 mod wait;
 
 pub use export::command;
-pub use message::{Failure, MAX_MESSAGE};
+pub use message::{Failure, MAX_FAILURE, MAX_MESSAGE};
 pub use wait::{Wait, wait};
 
 /// A payload: the logic that a device runs.

@@ -33,7 +33,7 @@ pub fn debug(message: impl Display) {
 
 fn line(level: i32, message: impl Display) {
     // The host drops lines of a payload that floods the journal; a payload must not stop for that.
-    let _ = abi::log(level, Message::of(message).as_bytes());
+    let _ = abi::log(level, <Message>::of(message).as_bytes());
 }
 
 /// [`log::error`](crate::log::error) with a format.

@@ -8,43 +8,46 @@ pub const MAX_MESSAGE: usize = 512;
 
 const CUT: &str = "…";
 
-/// A message of at most [`MAX_MESSAGE`] bytes.
-pub(crate) struct Message {
-    bytes: [u8; MAX_MESSAGE],
-    length: usize,
+/// A message of at most `N` bytes.
+pub(crate) struct Message<const N: usize = MAX_MESSAGE> {
+    bytes: [u8; N],
+    length: u16,
     cut: bool,
 }
 
-impl Message {
+impl<const N: usize> Message<N> {
     pub(crate) fn of(value: impl Display) -> Self {
-        let mut message = Self { bytes: [0; MAX_MESSAGE], length: 0, cut: false };
+        let mut message = Self { bytes: [0; N], length: 0, cut: false };
         // Writing stops with an error once the buffer is full: the message is then cut, which is what we want.
         let _ = write!(message, "{value}");
         message
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes[..usize::from(self.length)]
     }
 }
 
-impl Write for Message {
+impl<const N: usize> Write for Message<N> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if self.cut {
             return Err(fmt::Error);
         }
-        let free = MAX_MESSAGE - self.length;
-        if text.len() <= free {
-            self.bytes[self.length..self.length + text.len()].copy_from_slice(text.as_bytes());
-            self.length += text.len();
-            return Ok(());
-        }
-        self.cut = true;
-        self.bytes[self.length..].copy_from_slice(&text.as_bytes()[..free]);
-        self.length = boundary(&self.bytes, MAX_MESSAGE - CUT.len());
-        self.bytes[self.length..self.length + CUT.len()].copy_from_slice(CUT.as_bytes());
-        self.length += CUT.len();
-        Err(fmt::Error)
+        let from = usize::from(self.length);
+        let free = N - from;
+        let (end, result) = if text.len() <= free {
+            self.bytes[from..from + text.len()].copy_from_slice(text.as_bytes());
+            (from + text.len(), Ok(()))
+        } else {
+            self.cut = true;
+            self.bytes[from..].copy_from_slice(&text.as_bytes()[..free]);
+            let at = boundary(&self.bytes, N - CUT.len());
+            self.bytes[at..at + CUT.len()].copy_from_slice(CUT.as_bytes());
+            (at + CUT.len(), Err(fmt::Error))
+        };
+        // Both sizes of message are far below 64 KiB.
+        self.length = end as u16;
+        result
     }
 }
 
@@ -56,10 +59,13 @@ fn boundary(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Longest message of a [`Failure`], in bytes. Shorter than others, because it travels in every `Result` of a self-test.
+pub const MAX_FAILURE: usize = 120;
+
 /// Why a self-test failed.
 ///
 /// Made from any error with `?`, or from words with [`fail!`](crate::fail).
-pub struct Failure(Message);
+pub struct Failure(Message<MAX_FAILURE>);
 
 impl Failure {
     /// A failure with these words.
@@ -96,20 +102,20 @@ macro_rules! fail {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_MESSAGE, Message};
+    use super::{MAX_FAILURE, MAX_MESSAGE, Message};
 
     #[test]
     fn a_message_that_fits_is_unchanged() {
         let text = "x".repeat(MAX_MESSAGE);
-        assert_eq!(Message::of(&text).as_bytes(), text.as_bytes());
-        assert_eq!(Message::of("").as_bytes(), b"");
+        assert_eq!(Message::<MAX_MESSAGE>::of(&text).as_bytes(), text.as_bytes());
+        assert_eq!(Message::<MAX_MESSAGE>::of("").as_bytes(), b"");
     }
 
     #[test]
     fn a_message_too_long_is_cut_between_two_characters() {
         for lead in 0..4 {
             let text = format!("{}{}", "x".repeat(lead), "🦀".repeat(MAX_MESSAGE));
-            let message = Message::of(&text);
+            let message = Message::<MAX_MESSAGE>::of(&text);
             let cut = std::str::from_utf8(message.as_bytes()).unwrap();
             assert!(cut.len() <= MAX_MESSAGE && cut.len() > MAX_MESSAGE - 8, "{} bytes", cut.len());
             assert!(text.starts_with(cut.strip_suffix('…').unwrap()));
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn nothing_is_added_after_the_cut() {
         let long = "y".repeat(MAX_MESSAGE);
-        let message = Message::of(format_args!("{long}{long} tail"));
+        let message = Message::<MAX_FAILURE>::of(format_args!("{long}{long} tail"));
         assert!(message.as_bytes().ends_with("y…".as_bytes()));
     }
 }
