@@ -7,6 +7,7 @@
 pub mod check;
 pub mod choice;
 pub mod digest;
+mod disk;
 pub mod id;
 pub mod interfaces;
 pub mod manifest;
@@ -14,6 +15,7 @@ pub mod pack;
 pub mod scan;
 mod sections;
 pub mod slot;
+pub mod store;
 pub mod target;
 
 pub use check::{Checked, Finding, Policy, Refused, check};

@@ -1,0 +1,137 @@
+//! The operations on a disk that the store's safety rests on, each one step of a sequence that power may cut.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Slots are the updater's to write, and its group's (the supervisor's) to read.
+const DIR_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o640;
+/// Deepest folder of a chain and most entries of one: what is synced after the exporter ran.
+const MAX_DEPTH: usize = 8;
+
+/// What the store needs of a disk. Only the syncs promise anything about a power cut.
+///
+/// Contract: `rename` is atomic; after `sync_file` the file's bytes are there for good, after `sync_dir` the folder's
+/// entries; nothing else is. `remove_*` of what is not there succeeds.
+pub trait Disk {
+    /// True if something is there.
+    fn exists(&self, path: &Path) -> bool;
+    /// Creates one folder, mode 0750.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Creates a file that must not exist, mode 0640, and writes all of it.
+    fn write_new(&self, path: &Path, content: &mut dyn Read) -> io::Result<()>;
+    /// Moves a file to a place that must be free, mode 0640, or copies it if it lies on another file system.
+    fn take(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Replaces a file.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all that is in it; follows no link.
+    fn remove_tree(&self, path: &Path) -> io::Result<()>;
+    /// Makes a file's bytes permanent.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+    /// Makes a folder's entries permanent.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Both, for everything below a folder; sets the modes as well.
+    fn sync_tree(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that an unprivileged writer can still write on the file system of this path, or of the nearest folder above
+    /// it that exists.
+    fn free(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// The disk of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn exists(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(DIR_MODE).create(path)?;
+        // The process's umask may have taken the group's rights away.
+        fs::set_permissions(path, fs::Permissions::from_mode(DIR_MODE))
+    }
+
+    fn write_new(&self, path: &Path, content: &mut dyn Read) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+        file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+        io::copy(content, &mut file).map(drop)
+    }
+
+    fn take(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match fs::rename(from, to) {
+            Ok(()) => fs::set_permissions(to, fs::Permissions::from_mode(FILE_MODE)),
+            // Two bind mounts of one file system (a unit's ReadWritePaths) are apart for rename as well.
+            Err(err) if err.kind() == io::ErrorKind::CrossesDevices => {
+                self.write_new(to, &mut crate::store::open(from)?)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        gone(fs::remove_file(path))
+    }
+
+    fn remove_tree(&self, path: &Path) -> io::Result<()> {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => gone(fs::remove_dir_all(path)),
+            Ok(_) => gone(fs::remove_file(path)),
+            Err(err) => gone(Err(err)),
+        }
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        crate::store::open(path)?.sync_all()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        sync_tree(path, MAX_DEPTH)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+        let stat = rustix::fs::statvfs(there)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn sync_tree(path: &Path, depth: usize) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::Error::other("too many folders within each other"));
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let (kind, path) = (entry.file_type()?, entry.path());
+        if kind.is_dir() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(DIR_MODE))?;
+            sync_tree(&path, depth - 1)?;
+        } else if kind.is_file() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(FILE_MODE))?;
+            RealDisk.sync_file(&path)?;
+        } else {
+            return Err(io::Error::other("neither a file nor a folder"));
+        }
+    }
+    RealDisk.sync_dir(path)
+}
+
+/// Success if it is not there.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
