@@ -33,6 +33,21 @@ pub(crate) fn local(role: &str) -> String {
     remote(role, None)
 }
 
+/// The role whose file [`local`] names so.
+pub(crate) fn decode_local(file: &str) -> Option<String> {
+    let mut bytes = file.strip_suffix(".json")?.bytes();
+    let mut out = Vec::new();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
 /// Refuses delegated role names that would take a top-level role's place or do not fit a file name.
 pub(crate) fn check_delegated(role: &str) -> Result<(), Refusal> {
     let taken = matches!(role, "" | "root" | "timestamp" | "snapshot" | "targets" | "mirrors");
@@ -80,6 +95,7 @@ mod tests {
     fn role_names_cannot_leave_the_folder() {
         assert_eq!(remote("../delegatedrole", Some(1)), "1...%2Fdelegatedrole.json");
         assert_eq!(local("?"), "%3F.json");
+        assert_eq!(decode_local(&local("a/é?")).as_deref(), Some("a/é?"));
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Clock for SystemClock {
 pub struct Time {
     clock: Box<dyn Clock + Send>,
     base: Timestamp,
+    started: Duration,
     floor: Timestamp,
     /// Reading of `clock.running()` at which `floor` was a lower bound.
     at: Duration,
@@ -63,32 +64,42 @@ impl Time {
     /// Time by `clock`, never before `build_time`.
     pub fn new(clock: impl Clock + Send + 'static, build_time: Timestamp) -> Self {
         let at = clock.running();
-        Time { clock: Box::new(clock), base: build_time, floor: build_time, at }
+        Time { clock: Box::new(clock), base: build_time, started: at, floor: build_time, at }
     }
 
-    /// The later of the wall clock and the floor.
-    pub fn now(&self) -> Timestamp {
-        self.clock.wall().max(self.floor())
+    /// The later of the wall clock and the image's build time plus the time run since.
+    pub fn clock(&self) -> Timestamp {
+        self.clock.wall().max(self.since(self.base, self.started))
     }
 
-    /// Lower bound of the true time: floor at its last raise plus time run since.
+    /// Lower bound of the true time: the floor at its last raise, plus the time run since.
     pub fn floor(&self) -> Timestamp {
-        let run = self.clock.running().saturating_sub(self.at);
-        let run = SignedDuration::try_from(run).unwrap_or(SignedDuration::ZERO);
-        self.floor.checked_add(run).unwrap_or(self.floor)
+        self.since(self.floor, self.at)
+    }
+
+    /// The later of the clock and the floor.
+    pub fn now(&self) -> Timestamp {
+        self.clock().max(self.floor())
     }
 
     /// Raises the floor to `seen`, a time known to be past. A lower one changes nothing.
     pub fn raise(&mut self, seen: Timestamp) {
-        let floor = self.floor();
-        if seen > floor {
+        if seen > self.floor() {
             self.floor = seen;
             self.at = self.clock.running();
         }
     }
 
-    /// Forgets what was learned from signed times: their key was replaced (fast-forward recovery, TUF 5.3.11).
-    pub(crate) fn reset(&mut self) {
-        self.floor = self.base;
+    /// Lowers a floor that cannot be true, because metadata that was just signed expires before it.
+    pub(crate) fn cap(&mut self, expires: Timestamp, signed_at: Option<Timestamp>) {
+        if self.floor() > expires {
+            self.floor = signed_at.map_or(self.base, |time| time.max(self.base));
+            self.at = self.clock.running();
+        }
+    }
+
+    fn since(&self, time: Timestamp, at: Duration) -> Timestamp {
+        let run = self.clock.running().saturating_sub(at);
+        SignedDuration::try_from(run).ok().and_then(|run| time.checked_add(run).ok()).unwrap_or(time)
     }
 }

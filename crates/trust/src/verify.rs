@@ -93,7 +93,9 @@ impl Signers {
         let judge = self.judge();
         match judge.verify_role(&Signed { signed: Raw(&file.signed), signatures }) {
             Ok(()) => Ok(()),
-            Err(ToughError::SignatureThreshold { threshold, valid, .. }) => Err(Refusal::Threshold { valid, threshold }),
+            Err(ToughError::SignatureThreshold { threshold, valid, .. }) => {
+                Err(Refusal::Threshold { valid, threshold })
+            }
             Err(other) => Err(Refusal::Malformed(other.to_string())),
         }
     }

@@ -118,8 +118,7 @@ impl Document {
 
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let signatures: Vec<Value> =
-            self.signatures.iter().map(|(id, sig)| json!({"keyid": id, "sig": sig})).collect();
+        let signatures: Vec<Value> = self.signatures.iter().map(|(id, sig)| json!({"keyid": id, "sig": sig})).collect();
         let mut bytes = format!("{:#}", json!({"signatures": signatures, "signed": self.signed})).into_bytes();
         bytes.push(b'\n');
         bytes

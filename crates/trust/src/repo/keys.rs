@@ -63,9 +63,7 @@ impl Key {
             .mode(0o600)
             .open(path)
             .map_err(|err| RepoError::io("create", path, err))?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|err| RepoError::io("write", path, err))
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|err| RepoError::io("write", path, err))
     }
 
     /// The public half.
