@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! The `iotwasm` command. What it does is in the library, so that tests reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    iotwasm::main(std::env::args_os())
+}

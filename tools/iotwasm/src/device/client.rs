@@ -1,0 +1,88 @@
+//! Connections to the daemons, and what can go wrong with a call.
+
+use std::future::Future;
+use std::io;
+
+use iotwasm_api::ota::OtaError;
+use iotwasm_api::supervisor::SupervisorError;
+use zlink::tokio::unix::Connection;
+
+/// Why a daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("could not start")]
+    Runtime {
+        #[source]
+        err: io::Error,
+    },
+    #[error(
+        "could not reach {daemon} at {socket}; is this an iotwasm device, and are you root or in the socket's group?"
+    )]
+    Connect {
+        daemon: &'static str,
+        socket: String,
+        #[source]
+        err: zlink::Error,
+    },
+    #[error("{daemon} did not answer")]
+    Call {
+        daemon: &'static str,
+        #[source]
+        err: zlink::Error,
+    },
+    #[error("{daemon} refused: {why}")]
+    Refused { daemon: &'static str, why: String },
+    #[error("could not run journalctl")]
+    Journal {
+        #[source]
+        err: io::Error,
+    },
+}
+
+pub(crate) const OTA: &str = "ota-updated";
+pub(crate) const SUPERVISOR: &str = "wasm-supervisord";
+
+/// Runs a conversation to its end.
+pub(crate) fn run<T>(conversation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|err| Error::Runtime { err })?;
+    runtime.block_on(conversation)
+}
+
+pub(crate) async fn connect(daemon: &'static str) -> Result<Connection, Error> {
+    use iotwasm_kit::paths::{OTA_SOCKET, SUPERVISOR_SOCKET};
+    let (default, variable) = match daemon {
+        OTA => (OTA_SOCKET, "IOTWASM_OTA_SOCKET"),
+        _ => (SUPERVISOR_SOCKET, "IOTWASM_SUPERVISOR_SOCKET"),
+    };
+    let socket = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
+    zlink::tokio::unix::connect(&socket).await.map_err(|err| Error::Connect { daemon, socket, err })
+}
+
+/// What updated said, or why it did not.
+pub(crate) fn ota<T>(reply: zlink::Result<Result<T, OtaError>>) -> Result<T, Error> {
+    reply.map_err(|err| Error::Call { daemon: OTA, err })?.map_err(|err| {
+        let why = match err {
+            OtaError::PermissionDenied { uid } => denied(uid),
+            OtaError::InvalidArgument { message } => message,
+        };
+        Error::Refused { daemon: OTA, why }
+    })
+}
+
+/// What the supervisor said, or why it did not.
+pub(crate) fn supervisor<T>(reply: zlink::Result<Result<T, SupervisorError>>) -> Result<T, Error> {
+    reply.map_err(|err| Error::Call { daemon: SUPERVISOR, err })?.map_err(|err| {
+        let why = match err {
+            SupervisorError::PermissionDenied { uid } => denied(uid),
+            SupervisorError::InvalidArgument { message } | SupervisorError::WrongState { message } => message,
+            SupervisorError::NoSuchPayload { payload } => format!("there is no payload {payload}"),
+            SupervisorError::StartFailed { reason, message } => format!("the start failed: {reason}: {message}"),
+        };
+        Error::Refused { daemon: SUPERVISOR, why }
+    })
+}
+
+fn denied(uid: i64) -> String {
+    format!("the user with uid {uid} may not do that; the daemon's settings say who may")
+}
