@@ -29,7 +29,7 @@ const GUEST: &str = r#"
 "#;
 
 /// Measure with so many rounds each.
-pub fn run(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+pub(crate) fn run(rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
     let wasm = wat::parse_str(GUEST)?;
     let engine = Engine::new(Limits { fuel: u64::from(u32::MAX), memory_pages: 1 })?;
     let host = || HostModule::new("bench").function("nothing", |_, (x,): (i32,)| Ok(x));

@@ -4,38 +4,38 @@ use serde::Serialize;
 
 /// One measurement.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// What was measured.
-    pub name: String,
+    pub(crate) name: String,
     /// The figure.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Its unit.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// What it was measured beside, with that one's figure; empty if nothing.
-    pub reference: String,
+    pub(crate) reference: String,
     /// The reference's figure divided by ours, or ours by it: the target says which way.
-    pub ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
     /// What it should be; empty if nobody said.
-    pub target: String,
+    pub(crate) target: String,
     /// Whether it is; absent where there is no target.
-    pub met: Option<bool>,
+    pub(crate) met: Option<bool>,
 }
 
 impl Row {
     /// A figure alone.
-    pub fn plain(name: &str, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn plain(name: &str, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value, unit, reference: String::new(), ratio: None, target: String::new(), met: None }
     }
 
     /// At most this much, in its own unit.
-    pub fn at_most(mut self, limit: f64) -> Self {
+    pub(crate) fn at_most(mut self, limit: f64) -> Self {
         self.target = format!("≤ {limit} {}", self.unit);
         self.met = Some(self.value <= limit);
         self
     }
 
     /// At least so many times faster than the reference.
-    pub fn faster_than(mut self, reference: &str, value: f64, times: f64) -> Self {
+    pub(crate) fn faster_than(mut self, reference: &str, value: f64, times: f64) -> Self {
         let ratio = value / self.value;
         self.reference = format!("{reference}: {value:.3} {}", self.unit);
         self.ratio = Some(ratio);
@@ -45,7 +45,7 @@ impl Row {
     }
 
     /// Beside a reference, without a target.
-    pub fn beside(mut self, reference: &str, value: f64) -> Self {
+    pub(crate) fn beside(mut self, reference: &str, value: f64) -> Self {
         self.reference = format!("{reference}: {value:.3} {}", self.unit);
         self.ratio = Some(self.value / value);
         self
@@ -53,7 +53,7 @@ impl Row {
 }
 
 /// The middle one.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

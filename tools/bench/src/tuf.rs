@@ -24,7 +24,7 @@ const PAYLOAD_BYTES: usize = 256 * 1024;
 type Res<T> = Result<T, Box<dyn Error>>;
 
 /// Measure with so many rounds each.
-pub fn run(rounds: usize, python: &Path, script: &Path) -> Res<Vec<Row>> {
+pub(crate) fn run(rounds: usize, python: &Path, script: &Path) -> Res<Vec<Row>> {
     let memory = tempfile::tempdir_in("/dev/shm")?;
     let repository = memory.path().join("repository");
     make(&repository)?;
