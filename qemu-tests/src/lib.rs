@@ -1,4 +1,17 @@
 //! Boots the reference image in QEMU and runs scenarios on it. Owns the virtual machine, its TPM, the web servers that
 //! it sees and the order of steps; never looks into the daemons other than through what a device offers.
 
+pub mod accel;
+pub mod agent;
+pub mod cli;
+pub mod device;
+pub mod error;
 pub mod protocol;
+pub mod qmp;
+pub mod repo;
+pub mod scenarios;
+pub mod server;
+pub mod steps;
+pub mod vm;
+pub mod wait;
+pub mod world;

@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args().nth(1) else {
-        eprintln!("usage: iotwasm-test-agent PORT");
+        eprintln!("usage: qemu-agent PORT");
         return ExitCode::from(64);
     };
     // Once, for both directions: the kernel gives a port to one opener at a time.

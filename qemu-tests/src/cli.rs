@@ -1,0 +1,127 @@
+//! The command line: which scenarios to run, and what is printed of them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+use crate::accel::Accel;
+use crate::error::chain;
+use crate::repo::Built;
+use crate::scenarios::{ALL, Scenario};
+use crate::steps::{Steps, table};
+use crate::world::World;
+
+/// Boots the reference image and runs scenarios on it. To be run inside the build root.
+#[derive(Debug, Parser)]
+#[command(name = "qemu-tests")]
+pub struct Args {
+    /// The checkout.
+    #[arg(long, value_name = "DIR", default_value = ".", global = true)]
+    top: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the scenarios.
+    Run {
+        /// Only those whose names contain one of these (comma-separated).
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        filter: Vec<String>,
+        /// List them instead.
+        #[arg(long)]
+        list: bool,
+        /// End at the first that fails.
+        #[arg(long)]
+        fail_fast: bool,
+    },
+}
+
+/// Does what the command line says.
+pub fn run(args: &Args) -> ExitCode {
+    end_with_signals();
+    match &args.command {
+        Command::Run { filter, list, fail_fast } => {
+            let chosen: Vec<Scenario> = ALL.iter().copied().filter(|s| wanted(s.name, filter)).collect();
+            if *list {
+                for s in chosen {
+                    println!("{:<24} {}", s.name, s.about);
+                }
+                return ExitCode::SUCCESS;
+            }
+            if chosen.is_empty() {
+                eprintln!("qemu-tests: no scenario is named like {filter:?}; see `qemu-tests run --list`");
+                return ExitCode::from(64);
+            }
+            scenarios(&Built::in_checkout(&args.top), &chosen, *fail_fast)
+        }
+    }
+}
+
+fn wanted(name: &str, filter: &[String]) -> bool {
+    filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))
+}
+
+fn scenarios(built: &Built, chosen: &[Scenario], fail_fast: bool) -> ExitCode {
+    let accel = Accel::detect();
+    println!("qemu-tests: {} scenarios, {}", chosen.len(), if accel == Accel::Kvm { "KVM" } else { "TCG" });
+    let (mut passed, mut failed) = (0, Vec::new());
+    let mut world = None;
+    for scenario in chosen {
+        println!("\n{}: {}", scenario.name, scenario.about);
+        let started = Instant::now();
+        let mut steps = Steps::new();
+        let outcome = match world.take().map_or_else(|| World::create(built, "run", accel), Ok) {
+            Ok(mut shared) => {
+                let outcome = (scenario.run)(&mut shared, &mut steps);
+                match &outcome {
+                    Ok(()) => world = Some(shared),
+                    // A device that failed is not trusted with the next scenario.
+                    Err(_) => println!("{}", shared.evidence()),
+                }
+                outcome
+            }
+            Err(error) => Err(error),
+        };
+        println!("{}", table(steps.rows()));
+        let took = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {
+                println!("{}: passed in {took:.0} s", scenario.name);
+                passed += 1;
+            }
+            Err(error) => {
+                println!("{}: FAILED after {took:.0} s: {}", scenario.name, chain(&error));
+                failed.push(scenario.name);
+                if fail_fast {
+                    break;
+                }
+            }
+        }
+    }
+    if !failed.is_empty() {
+        println!("\nfailed: {}", failed.join(", "));
+    }
+    println!("\n{passed} passed, {} failed", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends at once on a signal, as the first process of a build root would not of itself; QEMU and swtpm go with us
+/// (`setpriv --pdeathsig`).
+fn end_with_signals() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    match signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM]) {
+        Ok(mut signals) => {
+            std::thread::spawn(move || {
+                if let Some(signal) = signals.forever().next() {
+                    eprintln!("qemu-tests: ended by signal {signal}");
+                    std::process::exit(128 + signal);
+                }
+            });
+        }
+        Err(error) => eprintln!("qemu-tests: could not watch for signals: {error}"),
+    }
+}

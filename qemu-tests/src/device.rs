@@ -1,0 +1,265 @@
+//! What a scenario asks of a device: its settings, its update daemon's and its supervisor's answers, its journal. All of
+//! it through what a device offers to anyone: Varlink, files, systemd.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::vm::{MIRROR_URL, SERVER_URL, Vm};
+use crate::wait::{Look, until};
+
+/// How long an installation or a rollback may take, on a busy machine.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(400);
+
+/// The daemons' units.
+pub const UNITS: [&str; 2] = ["ota-updated", "wasm-supervisord"];
+
+/// A scenario's settings of the device.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Ids of the payloads that it runs.
+    pub payloads: Vec<String>,
+    /// The mirror is configured, too.
+    pub mirror: bool,
+    /// Seconds between two checks.
+    pub poll_s: u64,
+    /// The confirmation period, in seconds.
+    pub confirmation_s: u64,
+    /// More lines for ota-updated.toml.
+    pub more: Vec<String>,
+}
+
+impl Settings {
+    /// One payload, quick checks, a short confirmation period.
+    pub fn of(payload: &str) -> Self {
+        Self { payloads: vec![payload.to_owned()], mirror: false, poll_s: 3, confirmation_s: 5, more: Vec::new() }
+    }
+
+    fn updater(&self) -> String {
+        let mut urls = vec![SERVER_URL];
+        if self.mirror {
+            urls.push(MIRROR_URL);
+        }
+        let mut lines = vec![
+            format!("repositories = {}", json!(urls)),
+            format!("poll_interval_s = {}", self.poll_s),
+            "poll_jitter_percent = 0".to_owned(),
+            "first_check_s = 0".to_owned(),
+            format!("confirmation_min_s = {0}\nconfirmation_max_s = {0}", self.confirmation_s),
+        ];
+        lines.extend(self.more.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+}
+
+/// One attempt of the update daemon's history.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counts up.
+    pub number: i64,
+    /// Payload id.
+    pub payload: String,
+    /// Version that was tried.
+    pub version: String,
+    /// How it stands or ended.
+    pub outcome: String,
+    /// Why it failed.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The same in words.
+    pub message: String,
+}
+
+impl Attempt {
+    /// "committed", or "rolled_back: trap".
+    pub fn verdict(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{}: {reason}", self.outcome),
+            None => self.outcome.clone(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self.outcome.as_str(), "installing" | "trial")
+    }
+}
+
+/// A payload as the supervisor runs it.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Running {
+    /// Payload id.
+    pub payload: String,
+    /// Slot.
+    pub slot: String,
+    /// Version.
+    pub version: String,
+    /// Starting, self_test, running, backoff, failed, stopped.
+    pub phase: String,
+    /// Unknown, healthy, degraded, failed.
+    pub health: String,
+    /// Why it does not run.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Crashes since the supervisor's start.
+    pub crashes: i64,
+    /// Process id of the runner, or 0.
+    pub pid: i64,
+    /// How long the start took, in milliseconds.
+    pub start_ms: i64,
+}
+
+/// The update daemon's status.
+#[derive(Debug, Clone, Deserialize)]
+pub struct OtaStatus {
+    /// What it does.
+    pub activity: String,
+    /// Why the last check failed; empty where it did not.
+    pub last_error: String,
+    /// Its payloads.
+    pub payloads: Vec<PayloadInfo>,
+}
+
+/// A payload as the update daemon knows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PayloadInfo {
+    /// Payload id.
+    pub payload: String,
+    /// The committed version; empty where there is none.
+    pub committed: String,
+}
+
+#[derive(Deserialize)]
+struct History {
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Deserialize)]
+struct Payloads {
+    payloads: Vec<Running>,
+}
+
+impl Vm {
+    /// As from the factory, with these settings: nothing of the daemons' on the data partition, then both started.
+    pub fn provision(&mut self, settings: &Settings) -> Result<()> {
+        self.sh(
+            "systemctl stop ota-updated.socket ota-updated.service wasm-supervisord.socket wasm-supervisord.service && \
+             rm -rf /data/iotwasm/ota /data/iotwasm/payloads /data/iotwasm/storage /run/iotwasm/metrics && \
+             systemd-tmpfiles --create iotwasm.conf",
+        )?;
+        self.configure(settings)?;
+        self.start_daemons()
+    }
+
+    /// Writes the settings; the daemons read them at their next start. They stay over reboots.
+    pub fn configure(&mut self, settings: &Settings) -> Result<()> {
+        let folder = "/data/qemu-tests/etc";
+        self.sh(&format!("rm -rf {folder}/*; mkdir -p {folder}/payloads.d"))?;
+        self.put(&format!("{folder}/ota-updated.toml"), 0o644, settings.updater().as_bytes())?;
+        for id in &settings.payloads {
+            let text = format!("id = \"{id}\"\nvendor = \"{}\"\n", crate::repo::VENDOR);
+            self.put(&format!("{folder}/payloads.d/{id}.toml"), 0o644, text.as_bytes())?;
+        }
+        self.sh("systemctl restart qemu-config.service").map(drop)
+    }
+
+    /// Starts both daemons; done when both are ready.
+    pub fn start_daemons(&mut self) -> Result<()> {
+        self.sh(
+            "systemctl start wasm-supervisord.socket ota-updated.socket wasm-supervisord.service ota-updated.service",
+        )
+        .map(drop)
+    }
+
+    /// Calls a method of a daemon, as `varlinkctl` does.
+    pub fn call<T: DeserializeOwned>(&mut self, socket: &str, method: &str, arguments: &Value) -> Result<T> {
+        let address = format!("unix:/run/iotwasm/{socket}.sock");
+        let text = self.run(&["varlinkctl", "call", "--json=short", &address, method, &arguments.to_string()])?;
+        serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: "a reply", text })
+    }
+
+    /// The update daemon's status.
+    pub fn ota_status(&mut self) -> Result<OtaStatus> {
+        self.call("ota", "io.iotwasm.Ota.GetStatus", &json!({}))
+    }
+
+    /// The update daemon's history, newest first.
+    pub fn history(&mut self) -> Result<Vec<Attempt>> {
+        let mut attempts =
+            self.call::<History>("ota", "io.iotwasm.Ota.GetHistory", &json!({"payload": null, "limit": 0}))?.attempts;
+        attempts.sort_by_key(|a| -a.number);
+        Ok(attempts)
+    }
+
+    /// Asks for a check now.
+    pub fn check_now(&mut self) -> Result<()> {
+        self.call::<Value>("ota", "io.iotwasm.Ota.CheckNow", &json!({})).map(drop)
+    }
+
+    /// What the supervisor runs.
+    pub fn payloads(&mut self) -> Result<Vec<Running>> {
+        Ok(self.call::<Payloads>("supervisor", "io.iotwasm.Supervisor.GetStatus", &json!({}))?.payloads)
+    }
+
+    /// One payload as the supervisor runs it.
+    pub fn payload(&mut self, id: &str) -> Result<Option<Running>> {
+        Ok(self.payloads()?.into_iter().find(|p| p.payload == id))
+    }
+
+    /// Waits until the attempt with that version is over; gives its verdict.
+    pub fn verdict(&mut self, id: &str, version: &str) -> Result<String> {
+        until(&format!("the end of the attempt with {id} {version}"), SETTLE_LIMIT, || {
+            let history = self.history()?;
+            let newest = history.iter().find(|a| a.payload == id && a.version == version);
+            Ok(match newest {
+                Some(attempt) if attempt.is_over() => Look::Is(attempt.verdict()),
+                Some(attempt) => Look::NotYet(attempt.verdict()),
+                None => Look::NotYet(format!("no attempt; last error: {:?}", self.ota_status()?.last_error)),
+            })
+        })
+    }
+
+    /// Waits until that version is committed and runs healthily.
+    pub fn wait_running(&mut self, id: &str, version: &str) -> Result<String> {
+        let wanted = format!("{version} running, healthy");
+        until(&format!("{id} {wanted}"), SETTLE_LIMIT, || {
+            let seen = self.payload(id)?.map_or_else(
+                || "not there".to_owned(),
+                |p| {
+                    format!(
+                        "{} {}, {}{}",
+                        p.version,
+                        p.phase,
+                        p.health,
+                        p.reason.map(|r| format!(" ({r})")).unwrap_or_default()
+                    )
+                },
+            );
+            Ok(if seen == wanted { Look::Is(seen) } else { Look::NotYet(seen) })
+        })
+    }
+
+    /// The committed version.
+    pub fn committed(&mut self, id: &str) -> Result<String> {
+        let status = self.ota_status()?;
+        Ok(status.payloads.into_iter().find(|p| p.payload == id).map(|p| p.committed).unwrap_or_default())
+    }
+
+    /// Waits until a check has failed with an error that contains one of the words; gives that word, or what was said.
+    pub fn wait_refused(&mut self, words: &[&'static str]) -> Result<String> {
+        until(&format!("a check that fails with one of {words:?}"), SETTLE_LIMIT, || {
+            let error = self.ota_status()?.last_error.to_lowercase();
+            Ok(match words.iter().find(|w| error.contains(&w.to_lowercase())) {
+                Some(word) => Look::Is((*word).to_owned()),
+                None => Look::NotYet(format!("{error:?}")),
+            })
+        })
+    }
+
+    /// The journal of a unit, newest lines.
+    pub fn journal(&mut self, unit: &str, lines: u32) -> Result<String> {
+        self.run(&["journalctl", "--no-pager", "-o", "short-monotonic", "-n", &lines.to_string(), "-u", unit])
+    }
+}
