@@ -1,1 +1,26 @@
-//! Skeleton.
+//! wasm-supervisord: runs each payload in a sandboxed process of its own and watches its health.
+//!
+//! Pure core: [`machine`], [`protocol`], [`ending`], [`bucket`]. Edges: [`verify`] (what may run), [`process`],
+//! [`cgroup`] and [`sandbox`] (how it runs), [`storage`] and [`journal`] (what it leaves behind). [`run`] is one run of
+//! a payload, [`keeper`] one payload, [`supervisor`] all of them, [`service`] what others may ask. The runner is a
+//! program of its own (`iotwasm-runner`): this one never loads a WebAssembly engine.
+
+pub mod bucket;
+pub mod cgroup;
+pub mod config;
+pub mod daemon;
+pub mod ending;
+pub mod journal;
+pub mod keeper;
+pub mod machine;
+pub mod notices;
+pub mod process;
+pub mod protocol;
+pub mod run;
+pub mod sandbox;
+pub mod service;
+pub mod storage;
+pub mod supervisor;
+pub mod verify;
+
+pub use daemon::main;

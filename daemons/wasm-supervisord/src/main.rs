@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! Parses, runs, reports.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    iotwasm_kit::report::exit(wasm_supervisord::main(std::env::args_os()))
+}

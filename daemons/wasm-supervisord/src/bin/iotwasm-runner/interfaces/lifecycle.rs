@@ -1,0 +1,184 @@
+//! The module `iotwasm`: health, log and wait, which every payload has.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use iotwasm_wasmedge::{Caller, Halt, HostModule};
+use wasm_supervisord::protocol::{Feeling, FromRunner, MAX_GUEST_MESSAGE, Setup, ToRunner};
+
+use crate::{
+    link::{Link, Received},
+    watchdog::Watchdog,
+};
+
+/// Name of the module that guests import from.
+const MODULE: &str = "iotwasm";
+
+/// What the functions return to the guest.
+mod result {
+    pub(super) const OK: i32 = 0;
+    pub(super) const BAD_POINTER: i32 = -1;
+    pub(super) const BAD_ARGUMENT: i32 = -2;
+    pub(super) const MESSAGE_TOO_LONG: i32 = -3;
+    pub(super) const STOPPING: i32 = -4;
+}
+
+/// Status numbers that end the self-test of a command; lower ones are a [`Feeling`].
+const SELF_TEST_PASSED: i32 = 3;
+const SELF_TEST_FAILED: i32 = 4;
+/// Levels of a log line: error, warning, info, debug, as in syslog(3).
+const LEVELS: [i32; 4] = [3, 4, 6, 7];
+
+/// Where a guest is in its life; shared with its functions.
+#[derive(Debug)]
+pub(crate) struct Life {
+    link: Arc<Link>,
+    watchdog: Arc<Watchdog>,
+    wake_up: Duration,
+    command: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tested: bool,
+    self_test_failure: Option<String>,
+    /// It said that it has failed: once is enough, and that once always gets through.
+    failed: bool,
+    stopping: bool,
+    orphaned: bool,
+}
+
+impl Life {
+    pub(crate) fn new(link: Arc<Link>, watchdog: Arc<Watchdog>, setup: &Setup) -> Self {
+        let wake_up = Duration::from_millis(setup.wake_up_ms.into());
+        Self { link, watchdog, wake_up, command: setup.command, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The self-test passed: from here on the limits of a wake-up count.
+    pub(crate) fn self_test_passed(&self) {
+        self.lock().tested = true;
+        self.watchdog.arm(self.wake_up, false);
+        self.link.send(&FromRunner::SelfTestPassed);
+    }
+
+    pub(crate) fn in_self_test(&self) -> bool {
+        !self.lock().tested
+    }
+
+    /// What the guest itself said about a self-test that failed.
+    pub(crate) fn self_test_failure(&self) -> Option<String> {
+        self.lock().self_test_failure.clone()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    /// The supervisor is gone.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.lock().orphaned
+    }
+
+    fn health(&self, caller: &mut Caller<'_>, status: i32, pointer: i32, length: i32) -> Result<i32, Halt> {
+        let feeling = u8::try_from(status).ok().and_then(Feeling::from_number);
+        let ends_self_test = matches!(status, SELF_TEST_PASSED | SELF_TEST_FAILED) && self.in_self_test();
+        if feeling.is_none() && !ends_self_test {
+            return Ok(result::BAD_ARGUMENT);
+        }
+        let message = match text(caller, pointer, length) {
+            Ok(message) => message,
+            Err(number) => return Ok(number),
+        };
+        match feeling {
+            Some(Feeling::Failed) => {
+                if !std::mem::replace(&mut self.lock().failed, true) {
+                    self.link.send(&FromRunner::Health { feeling: Feeling::Failed, message });
+                }
+            }
+            Some(feeling) => self.link.send_if_room(&FromRunner::Health { feeling, message }),
+            None if status == SELF_TEST_FAILED => {
+                self.lock().self_test_failure = Some(message);
+                return Err(Halt::Terminate);
+            }
+            // Passing is a reactor's to say by what it returns.
+            None if !self.command => return Ok(result::BAD_ARGUMENT),
+            None => {
+                self.self_test_passed();
+                caller.refill();
+            }
+        }
+        Ok(result::OK)
+    }
+
+    fn log(&self, caller: &mut Caller<'_>, level: i32, pointer: i32, length: i32) -> i32 {
+        let Some(level) = LEVELS.into_iter().find(|l| *l == level).and_then(|l| u8::try_from(l).ok()) else {
+            return result::BAD_ARGUMENT;
+        };
+        match text(caller, pointer, length) {
+            Ok(message) => {
+                self.link.send_if_room(&FromRunner::Log { level, message });
+                result::OK
+            }
+            Err(number) => number,
+        }
+    }
+
+    fn wait(&self, caller: &mut Caller<'_>, milliseconds: i64) -> Result<i32, Halt> {
+        let Ok(milliseconds) = u64::try_from(milliseconds) else { return Ok(result::BAD_ARGUMENT) };
+        if self.is_stopping() {
+            // Asked again after it was told to leave: no new fuel and no new time, so that it cannot stay.
+            return Ok(result::STOPPING);
+        }
+        // The self-test's clock counts waiting too: its limit is for the whole of it.
+        let timed = self.lock().tested;
+        if timed {
+            self.watchdog.rest();
+        }
+        let received = self.link.receive(Some(Duration::from_millis(milliseconds)));
+        if timed {
+            self.watchdog.arm(self.wake_up, false);
+        }
+        caller.refill();
+        match received {
+            Received::Nothing | Received::Message(ToRunner::Begin | ToRunner::Setup(_)) => Ok(result::OK),
+            Received::Message(ToRunner::Stop) => {
+                self.lock().stopping = true;
+                Ok(result::STOPPING)
+            }
+            Received::Gone => {
+                self.lock().orphaned = true;
+                Err(Halt::Terminate)
+            }
+        }
+    }
+}
+
+/// A message of the guest, or the number to return.
+fn text(caller: &mut Caller<'_>, pointer: i32, length: i32) -> Result<String, i32> {
+    if usize::try_from(length).is_ok_and(|length| length > MAX_GUEST_MESSAGE) {
+        return Err(result::MESSAGE_TOO_LONG);
+    }
+    let memory = caller.memory().ok_or(result::BAD_POINTER)?;
+    let bytes = memory.read(pointer, length).map_err(|_| result::BAD_POINTER)?;
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The module.
+pub(crate) fn module(life: &Arc<Life>) -> HostModule {
+    let (health, log, wait) = (Arc::clone(life), Arc::clone(life), Arc::clone(life));
+    HostModule::new(MODULE)
+        .function("iotwasm_health", move |caller, (status, pointer, length): (i32, i32, i32)| {
+            health.health(caller, status, pointer, length)
+        })
+        .function("iotwasm_log", move |caller, (level, pointer, length): (i32, i32, i32)| {
+            Ok(log.log(caller, level, pointer, length))
+        })
+        .function("iotwasm_wait", move |caller, (milliseconds,): (i64,)| wait.wait(caller, milliseconds))
+}

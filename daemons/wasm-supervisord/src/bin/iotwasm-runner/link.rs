@@ -1,0 +1,210 @@
+//! The runner's end of the control socket. It comes as standard input, so that nothing else need be inherited.
+
+use std::{
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use iotwasm_kit::report::{Code, Failure};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::{Mode, OFlags},
+    io::Errno,
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketType},
+};
+use wasm_supervisord::{
+    bucket::Bucket,
+    protocol::{FromRunner, MAX_TO_RUNNER, ToRunner},
+};
+
+/// Messages of the guest at once, and then for each second. A working payload reports every few seconds.
+const BURST: u32 = 64;
+const PER_SECOND: u32 = 16;
+
+/// What keeps the runner from its supervisor.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Started by hand.
+    #[error("standard input is no control socket; only wasm-supervisord starts this program")]
+    NotASocket,
+    /// Could not set the descriptors up.
+    #[error("could not set the control socket up")]
+    Descriptors(#[source] io::Error),
+    /// More was inherited than may be.
+    #[error("descriptor {0} was inherited; a runner gets standard input, output and error and nothing else")]
+    Inherited(u32),
+    /// The socket failed.
+    #[error("could not receive from the supervisor")]
+    Receive(#[source] io::Error),
+    /// Not what the protocol says.
+    #[error("the supervisor sent something else than {expected}")]
+    Unexpected {
+        /// What should have come.
+        expected: &'static str,
+    },
+}
+
+impl Failure for Error {
+    fn exit_code(&self) -> Code {
+        Code::Usage
+    }
+}
+
+/// The control socket.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: OwnedFd,
+    /// How many messages of the guest pass.
+    bucket: Mutex<Bucket>,
+    /// The last word was said: whoever comes later is not heard.
+    ended: Mutex<bool>,
+}
+
+/// What came within the time.
+pub(crate) enum Received {
+    /// A message.
+    Message(ToRunner),
+    /// The supervisor is gone.
+    Gone,
+    /// Nothing.
+    Nothing,
+}
+
+impl Link {
+    /// Take the socket out of standard input, which the guest gets empty, and see that nothing else was inherited.
+    pub(crate) fn take() -> Result<Self, Error> {
+        let stdin = rustix::stdio::stdin();
+        if rustix::net::sockopt::socket_type(stdin).ok() != Some(SocketType::SEQPACKET) {
+            return Err(Error::NotASocket);
+        }
+        let failed = |err: Errno| Error::Descriptors(err.into());
+        if let Some(fd) = inherited().map_err(Error::Descriptors)? {
+            return Err(Error::Inherited(fd));
+        }
+        let socket = rustix::io::fcntl_dupfd_cloexec(stdin, 3).map_err(failed)?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        rustix::stdio::dup2_stdin(null).map_err(failed)?;
+        let bucket = Mutex::new(Bucket::new(BURST, PER_SECOND, Instant::now()));
+        Ok(Self { socket, bucket, ended: Mutex::new(false) })
+    }
+
+    /// Wait for the next message; for ever without a limit.
+    pub(crate) fn receive(&self, limit: Option<Duration>) -> Received {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, left.as_ref()) {
+                Ok(0) => return Received::Nothing,
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(_) => return Received::Gone,
+            }
+            let mut packet = [0; 256];
+            match rustix::net::recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Received::Gone,
+                // After the first message only short ones follow; what is not understood is not obeyed.
+                Ok((n, _)) => match ToRunner::decode(&packet[..n.min(packet.len())]) {
+                    Some(message) => return Received::Message(message),
+                    None => continue,
+                },
+                Err(Errno::AGAIN | Errno::INTR) => continue,
+                Err(_) => return Received::Gone,
+            }
+        }
+    }
+
+    /// The first message, with the memory file that comes beside it; `None` when the supervisor is gone.
+    pub(crate) fn receive_setup(&self) -> Result<Option<(ToRunner, OwnedFd)>, Error> {
+        let mut packet = vec![0; MAX_TO_RUNNER];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let mut slices = [IoSliceMut::new(&mut packet)];
+            match rustix::net::recvmsg(&self.socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                other => break other.map_err(|err| Error::Receive(err.into()))?,
+            }
+        };
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let module = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let message = ToRunner::decode(&packet[..received.bytes]);
+        match (message, module) {
+            (Some(message), Some(module)) => Ok(Some((message, module))),
+            _ => Err(Error::Unexpected { expected: "a setup with a memory file" }),
+        }
+    }
+
+    /// Say something that must arrive. Waits while the supervisor is busy.
+    pub(crate) fn send(&self, message: &FromRunner) {
+        if !*self.lock_ended() {
+            self.put(message, SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// Say something of the guest's, if there is room: too much is left out and counted, so that a guest can neither
+    /// block itself nor the supervisor.
+    pub(crate) fn send_if_room(&self, message: &FromRunner) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if *self.lock_ended() || !bucket.take(Instant::now()) {
+            return;
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if let Some(count) = bucket.dropped()
+            && !self.put(&FromRunner::Dropped { count }, flags)
+        {
+            bucket.lost();
+        }
+        if !self.put(message, flags) {
+            bucket.lost();
+        }
+    }
+
+    /// Say how it ended. The first one counts.
+    pub(crate) fn last_word(&self, message: &FromRunner) {
+        if !std::mem::replace(&mut *self.lock_ended(), true) {
+            self.put(message, SendFlags::NOSIGNAL);
+        }
+    }
+
+    /// As [`Self::last_word`], but without waiting: for a thread that must end the process now.
+    pub(crate) fn last_word_now(&self, message: &FromRunner) {
+        if !std::mem::replace(&mut *self.lock_ended(), true) {
+            self.put(message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
+    fn lock_ended(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if it was sent. A supervisor that is gone hears nothing; that shows when we next listen.
+    fn put(&self, message: &FromRunner, flags: SendFlags) -> bool {
+        let packet = message.encode();
+        loop {
+            match rustix::net::send(self.socket.as_fd(), &packet, flags) {
+                Err(Errno::INTR) => {}
+                other => return other.is_ok(),
+            }
+        }
+    }
+}
+
+/// A descriptor above the standard ones that is open, if there is one.
+fn inherited() -> io::Result<Option<u32>> {
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        open.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()).filter(|fd| *fd > 2));
+    }
+    // The listing's own descriptor was open while it was read, and is gone now.
+    Ok(open.into_iter().find(|fd| std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()))
+}

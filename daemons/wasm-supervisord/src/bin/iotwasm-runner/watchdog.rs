@@ -1,0 +1,90 @@
+//! The wall clock of the guest. A thread of its own, so that a guest that spins, or waits inside WASI, ends all the same;
+//! and it ends the process, since nothing less stops every kind of guest.
+
+use std::{
+    io,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Signal, getpid, kill_process};
+use wasm_supervisord::protocol::{Ending, FromRunner};
+
+use crate::link::Link;
+
+/// It only sleeps and says one thing.
+const STACK: usize = 64 * 1024;
+
+/// Something that must end in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    pub(crate) until: Instant,
+    pub(crate) length: Duration,
+    /// The self-test, else a wake-up.
+    pub(crate) self_test: bool,
+}
+
+/// The watchdog.
+#[derive(Debug, Default)]
+pub(crate) struct Watchdog {
+    limit: Mutex<Option<Limit>>,
+    changed: Condvar,
+}
+
+impl Watchdog {
+    /// Start it, with no limit set.
+    pub(crate) fn start(link: Arc<Link>) -> io::Result<Arc<Self>> {
+        let watchdog = Arc::new(Self::default());
+        let own = Arc::clone(&watchdog);
+        thread::Builder::new().name("watchdog".into()).stack_size(STACK).spawn(move || own.watch(&link))?;
+        Ok(watchdog)
+    }
+
+    /// From now on, within this time.
+    pub(crate) fn arm(&self, length: Duration, self_test: bool) {
+        *self.lock() = Some(Limit { until: Instant::now() + length, length, self_test });
+        self.changed.notify_one();
+    }
+
+    /// No limit, while the guest waits by its own wish.
+    pub(crate) fn rest(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Limit>> {
+        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watch(&self, link: &Link) {
+        let mut limit = self.lock();
+        loop {
+            let now = Instant::now();
+            limit = match *limit {
+                Some(over) if over.until <= now => {
+                    end(link, over);
+                    return;
+                }
+                Some(Limit { until, .. }) => {
+                    self.changed.wait_timeout(limit, until - now).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(limit).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+fn end(link: &Link, over: Limit) {
+    let length = over.length.as_millis();
+    let (ending, message) = if over.self_test {
+        (Ending::SelfTestFailed, format!("the self-test did not end within {length} ms"))
+    } else {
+        (Ending::WallClock, format!("one wake-up took longer than {length} ms"))
+    };
+    link.last_word_now(&FromRunner::Ended { ending, message });
+    // Not exit(): it would run destructors beside a guest that still runs. If even this fails, the supervisor, which
+    // just read why, ends the cell.
+    if kill_process(getpid(), Signal::KILL).is_err() {
+        std::process::abort();
+    }
+}

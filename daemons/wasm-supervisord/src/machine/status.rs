@@ -1,0 +1,69 @@
+//! What the outside sees of a [`Machine`].
+
+use iotwasm_api::supervisor::{Health, PayloadStatus, Phase, Slot};
+
+use super::{Current, Down, DownKind, Identity, Machine, Stage};
+
+impl Machine {
+    /// What it is doing.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match &self.current {
+            Current::Alive(alive) => match alive.stage {
+                Stage::SelfTest { .. } => Phase::SelfTest,
+                Stage::Running { .. } => Phase::Running,
+            },
+            Current::Down(_) if self.next.is_some() => Phase::Starting,
+            Current::Down(Down { kind, .. }) => match kind {
+                DownKind::Stopped => Phase::Stopped,
+                DownKind::Failed => Phase::Failed,
+                DownKind::Backoff { .. } => Phase::Backoff,
+            },
+        }
+    }
+
+    /// What it said of itself last; unknown when it does not run.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match &self.current {
+            Current::Alive(_) => self.report.health,
+            Current::Down(_) => Health::Unknown,
+        }
+    }
+
+    /// The whole status. `pid` and `since` are the edge's to know.
+    #[must_use]
+    pub fn status(&self, payload: &str, pid: u32, since: String) -> PayloadStatus {
+        let (slot, trial, identity) = self.who();
+        let last = self.last_end.as_ref();
+        PayloadStatus {
+            payload: payload.to_owned(),
+            slot,
+            version: identity.version,
+            sha256: identity.sha256,
+            trial,
+            phase: self.phase(),
+            health: self.health(),
+            message: match &self.current {
+                Current::Alive(_) => self.report.message.clone(),
+                Current::Down(_) => last.map(|end| end.message.clone()).unwrap_or_default(),
+            },
+            reason: last.map(|end| end.reason),
+            starts: self.starts,
+            crashes: self.crashes,
+            pid: pid.into(),
+            start_ms: self.start_ms,
+            since,
+        }
+    }
+
+    fn who(&self) -> (Slot, bool, Identity) {
+        match (&self.current, &self.next) {
+            (Current::Alive(alive), _) => (alive.slot, alive.trial, alive.identity.clone()),
+            (Current::Down(_), Some(next)) => {
+                (next.slot, next.trial, next.prepared.clone().map(|(_, identity)| identity).unwrap_or_default())
+            }
+            (Current::Down(down), None) => (down.slot, down.trial, down.identity.clone()),
+        }
+    }
+}
