@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::keyring::{self, Entry, Keyring};
-use crate::output::{Output, Table};
+use crate::output::{Output, Table, or_dash};
 use crate::repo::RoleName;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,8 @@ pub(crate) enum Command {
 An existing key is never overwritten: a role that has a key in the folder is refused.")]
     Generate(Generate),
     /// List the keys of some folders.
+    #[command(after_help = "Example, to find the keys that no role trusts any longer:
+  iotwasm keys list --dir keys --repo repo")]
     List(List),
 }
 
@@ -43,15 +45,15 @@ pub(crate) struct List {
     /// Folder with keys; may be given several times.
     #[arg(long, value_name = "KEYS", required = true)]
     dir: Vec<PathBuf>,
+    /// Say for each key which role of this repository trusts it.
+    #[arg(long, value_name = "REPO")]
+    repo: Option<PathBuf>,
 }
 
 pub(crate) fn run(command: Command, output: &Output) -> Result<(), Error> {
     match command {
         Command::Generate(args) => output.print(&generate(&args)?),
-        Command::List(args) => {
-            let keys = Keyring::load(&args.dir)?.entries().iter().map(KeyReport::from).collect();
-            output.print(&KeysReport { keys })
-        }
+        Command::List(args) => output.print(&list(&args)?),
     }
 }
 
@@ -78,6 +80,18 @@ fn generate(args: &Generate) -> Result<KeysReport, Error> {
     Ok(KeysReport { keys })
 }
 
+fn list(args: &List) -> Result<KeysReport, Error> {
+    let mut keys: Vec<KeyReport> = Keyring::load(&args.dir)?.entries().iter().map(KeyReport::from).collect();
+    if let Some(repo) = &args.repo {
+        let roles = crate::repo::key_ids(repo)?;
+        for key in &mut keys {
+            let trusting = roles.iter().filter(|(_, ids)| ids.contains(&key.key_id));
+            key.trusted_for = Some(trusting.map(|(role, _)| role.clone()).collect());
+        }
+    }
+    Ok(KeysReport { keys })
+}
+
 #[derive(Debug, Serialize)]
 struct KeysReport {
     keys: Vec<KeyReport>,
@@ -88,19 +102,26 @@ struct KeyReport {
     role: String,
     key_id: String,
     path: PathBuf,
+    /// The roles that trust it, where a repository was given to look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trusted_for: Option<Vec<String>>,
 }
 
 impl From<&Entry> for KeyReport {
     fn from(entry: &Entry) -> Self {
-        Self { role: entry.role.clone(), key_id: entry.id.clone(), path: entry.path.clone() }
+        Self { role: entry.role.clone(), key_id: entry.id.clone(), path: entry.path.clone(), trusted_for: None }
     }
 }
 
 impl fmt::Display for KeysReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(["ROLE", "KEY ID", "FILE"]);
+        let mut table = Table::new(["ROLE", "KEY ID", "FILE", "TRUSTED FOR"]);
+        if self.keys.iter().all(|key| key.trusted_for.is_none()) {
+            table = Table::new(["ROLE", "KEY ID", "FILE", ""]);
+        }
         for key in &self.keys {
-            table.row([key.role.clone(), key.key_id.clone(), key.path.display().to_string()]);
+            let trusted = key.trusted_for.as_ref().map(|roles| or_dash(&roles.join(", "))).unwrap_or_default();
+            table.row([key.role.clone(), key.key_id.clone(), key.path.display().to_string(), trusted]);
         }
         if table.is_empty() { f.write_str("no keys") } else { table.fmt(f) }
     }

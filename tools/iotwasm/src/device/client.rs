@@ -22,13 +22,13 @@ pub(crate) enum Error {
         daemon: &'static str,
         socket: String,
         #[source]
-        err: zlink::Error,
+        err: Cause,
     },
     #[error("{daemon} did not answer")]
     Call {
         daemon: &'static str,
         #[source]
-        err: zlink::Error,
+        err: Cause,
     },
     #[error("{daemon} refused: {why}")]
     Refused { daemon: &'static str, why: String },
@@ -37,6 +37,24 @@ pub(crate) enum Error {
         #[source]
         err: io::Error,
     },
+}
+
+/// Whatever was under an error.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+impl Error {
+    /// A call that got no reply. zlink says the words of what is under its errors itself: of an I/O error, only those are
+    /// kept, or they would be said twice.
+    pub(crate) fn call(daemon: &'static str, err: zlink::Error) -> Self {
+        Self::Call { daemon, err: cause(err) }
+    }
+}
+
+fn cause(err: zlink::Error) -> Cause {
+    match err {
+        zlink::Error::Io(err) => err.into(),
+        other => other.into(),
+    }
 }
 
 pub(crate) const OTA: &str = "ota-updated";
@@ -56,12 +74,12 @@ pub(crate) async fn connect(daemon: &'static str) -> Result<Connection, Error> {
         _ => (SUPERVISOR_SOCKET, "IOTWASM_SUPERVISOR_SOCKET"),
     };
     let socket = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
-    zlink::tokio::unix::connect(&socket).await.map_err(|err| Error::Connect { daemon, socket, err })
+    zlink::tokio::unix::connect(&socket).await.map_err(|err| Error::Connect { daemon, socket, err: cause(err) })
 }
 
-/// What updated said, or why it did not.
+/// What ota-updated said, or why it did not.
 pub(crate) fn ota<T>(reply: zlink::Result<Result<T, OtaError>>) -> Result<T, Error> {
-    reply.map_err(|err| Error::Call { daemon: OTA, err })?.map_err(|err| {
+    reply.map_err(|err| Error::call(OTA, err))?.map_err(|err| {
         let why = match err {
             OtaError::PermissionDenied { uid } => denied(uid),
             OtaError::InvalidArgument { message } => message,
@@ -72,7 +90,7 @@ pub(crate) fn ota<T>(reply: zlink::Result<Result<T, OtaError>>) -> Result<T, Err
 
 /// What the supervisor said, or why it did not.
 pub(crate) fn supervisor<T>(reply: zlink::Result<Result<T, SupervisorError>>) -> Result<T, Error> {
-    reply.map_err(|err| Error::Call { daemon: SUPERVISOR, err })?.map_err(|err| {
+    reply.map_err(|err| Error::call(SUPERVISOR, err))?.map_err(|err| {
         let why = match err {
             SupervisorError::PermissionDenied { uid } => denied(uid),
             SupervisorError::InvalidArgument { message } | SupervisorError::WrongState { message } => message,

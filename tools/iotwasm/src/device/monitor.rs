@@ -35,9 +35,9 @@ enum Event {
 pub(crate) async fn follow(args: &Monitor, output: &Output) -> Result<Result<(), crate::error::Error>, Error> {
     let mut ota = client::connect(OTA).await?;
     let mut supervisor = client::connect(SUPERVISOR).await?;
-    let ota_events = OtaProxy::monitor(&mut ota).await.map_err(|err| Error::Call { daemon: OTA, err })?;
+    let ota_events = OtaProxy::monitor(&mut ota).await.map_err(|err| Error::call(OTA, err))?;
     let supervisor_events =
-        SupervisorProxy::monitor(&mut supervisor).await.map_err(|err| Error::Call { daemon: SUPERVISOR, err })?;
+        SupervisorProxy::monitor(&mut supervisor).await.map_err(|err| Error::call(SUPERVISOR, err))?;
     let mut events = pin!(futures_util::stream::select(
         ota_events.map(|reply| client::ota(reply).map(Event::Ota)),
         supervisor_events.map(|reply| client::supervisor(reply).map(Event::Supervisor)),

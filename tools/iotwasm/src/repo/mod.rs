@@ -97,6 +97,13 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), crate::error:
     }
 }
 
+/// The ids of every role's keys.
+pub(crate) fn key_ids(repo: &std::path::Path) -> Result<Vec<(String, Vec<String>)>, Error> {
+    let opened = open::Opened::open(repo)?;
+    let top = ["root", "targets", "snapshot", "timestamp"].map(str::to_owned);
+    top.into_iter().chain(opened.vendors()).map(|role| Ok((role.clone(), opened.signers(&role)?.ids))).collect()
+}
+
 /// What a change of the repository did.
 #[derive(Debug, Serialize)]
 pub(crate) struct Change {
