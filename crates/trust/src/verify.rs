@@ -43,6 +43,7 @@ impl Envelope {
 }
 
 /// The JSON that signatures are made over.
+#[cfg(feature = "repo")]
 pub(crate) fn canonical(signed: &Value) -> Result<Vec<u8>, Refusal> {
     Raw(signed).canonical_form().map_err(|err| Refusal::Malformed(err.to_string()))
 }
