@@ -1,0 +1,214 @@
+//! The edge to the repository: metadata and files from several mirrors, believed only through `iotwasm-trust`.
+//!
+//! A mirror that is away, and one whose metadata is refused, are both passed over for the next: whoever can spoil one
+//! mirror must not keep the device from the good ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use iotwasm_kit::{report, warn};
+use iotwasm_trust::{Limits, Refusal, Target, Time, Updater};
+
+use crate::Settings;
+use crate::config::Wanted;
+use crate::pulse::Pulse;
+use crate::shared::Shared;
+use crate::transport::{self, Transport};
+
+/// What an error means for an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What was offered must not be believed.
+    Refused,
+    /// It did not come, or the disk failed: to be tried again.
+    Failed,
+    /// The daemon stops.
+    Interrupted,
+}
+
+/// Why nothing came of the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The image's own root could not be read.
+    #[error("could not read the pinned root {}", path.display())]
+    PinnedRoot {
+        /// Where it should be.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        err: std::io::Error,
+    },
+    /// The transport could not be set up.
+    #[error("could not set up the transport")]
+    Transport(#[source] transport::Error),
+    /// The client of the repository failed.
+    #[error("{place}")]
+    Trust {
+        /// Which repository.
+        place: String,
+        /// The cause.
+        #[source]
+        err: iotwasm_trust::Error,
+    },
+    /// The vendor's role cannot be used.
+    #[error("metadata of role {role} was refused")]
+    Role {
+        /// Which role.
+        role: String,
+        /// The cause.
+        #[source]
+        why: Refusal,
+    },
+    /// A payload could not be fetched.
+    #[error("could not fetch {name}")]
+    Download {
+        /// The target.
+        name: String,
+        /// The cause.
+        #[source]
+        err: transport::Error,
+    },
+    /// The daemon stops.
+    #[error("interrupted by a stop of the daemon")]
+    Interrupted,
+}
+
+impl Error {
+    /// What it means for an attempt.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Trust { err, .. } if err.is_transient() => Kind::Failed,
+            Self::Trust { err: iotwasm_trust::Error::Io { .. }, .. } => Kind::Failed,
+            Self::Trust { .. } | Self::Role { .. } => Kind::Refused,
+            Self::PinnedRoot { .. } | Self::Transport(_) | Self::Download { .. } => Kind::Failed,
+            Self::Interrupted => Kind::Interrupted,
+        }
+    }
+
+    /// The whole chain of causes, in words that stay the same while the cause does: no present time in them.
+    #[must_use]
+    pub fn lasting_text(&self) -> String {
+        let refusal = match self {
+            Self::Trust { err, .. } => err.refusal(),
+            Self::Role { why, .. } => Some(why),
+            _ => None,
+        };
+        let text = report::chain(self);
+        match refusal {
+            Some(refusal @ Refusal::Expired { expired, .. }) => {
+                text.replace(&refusal.to_string(), &format!("expired at {expired}"))
+            }
+            _ => text,
+        }
+    }
+}
+
+/// The repository as the device sees it.
+#[derive(Debug)]
+pub struct Repository {
+    updater: Updater<Transport>,
+    pinned_root: Vec<u8>,
+}
+
+impl Repository {
+    /// Opens what the disk has of it.
+    ///
+    /// # Errors
+    ///
+    /// If the pinned root or the CA file is no good, or the store cannot be written.
+    pub fn open(
+        settings: &Settings,
+        shared: &Arc<Shared>,
+        pulse: &Arc<Pulse>,
+        quit: &Arc<AtomicBool>,
+    ) -> Result<Self, Error> {
+        let places = &settings.places;
+        let pinned_root = std::fs::read(&places.pinned_root)
+            .map_err(|err| Error::PinnedRoot { path: places.pinned_root.clone(), err })?;
+        let transport = Transport::new(&settings.config, shared, pulse, quit).map_err(Error::Transport)?;
+        let time = Time::system(settings.build_time);
+        let updater = Updater::open(&places.metadata, &pinned_root, time, Limits::default(), transport)
+            .map_err(|err| Error::Trust { place: places.metadata.display().to_string(), err })?;
+        Ok(Self { updater, pinned_root })
+    }
+
+    /// The root that the image pins.
+    #[must_use]
+    pub fn pinned_root(&self) -> &[u8] {
+        &self.pinned_root
+    }
+
+    /// Brings root, timestamp, snapshot and targets up to date, from the first mirror that can.
+    ///
+    /// # Errors
+    ///
+    /// If none can. A refusal says more than a mirror that is away, so it is the one told.
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        let mut worst: Option<Error> = None;
+        for mirror in 0..self.updater.fetch_mut().mirrors() {
+            self.updater.fetch_mut().judge(mirror);
+            let Err(err) = self.updater.refresh() else {
+                self.updater.fetch_mut().allow_any();
+                return Ok(());
+            };
+            if self.updater.fetch_mut().is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+            let err = Error::Trust { place: self.updater.fetch_mut().url(mirror).to_owned(), err };
+            warn!("{}", report::chain(&err));
+            if worst.as_ref().is_none_or(|worst| worst.kind() == Kind::Failed && err.kind() == Kind::Refused) {
+                worst = Some(err);
+            }
+        }
+        Err(worst.unwrap_or(Error::Interrupted))
+    }
+
+    /// Every target of a payload that some trusted role names.
+    ///
+    /// # Errors
+    ///
+    /// If the vendor's role cannot be had or trusted: an empty answer would then be no answer.
+    pub fn search(&mut self, wanted: &Wanted) -> Result<Vec<Target>, Error> {
+        let found = self.updater.search(&format!("{}/{}/*", wanted.vendor, wanted.id));
+        let targets = match found {
+            Ok(targets) => targets,
+            Err(_) if self.updater.fetch_mut().is_interrupted() => return Err(Error::Interrupted),
+            Err(err) => return Err(Error::Trust { place: format!("role {}", wanted.vendor), err }),
+        };
+        let failed = self.updater.failures().into_iter().find(|(role, _)| role == wanted.vendor.as_str());
+        match failed {
+            Some((role, why)) if targets.is_empty() => Err(Error::Role { role, why }),
+            _ => Ok(targets),
+        }
+    }
+
+    /// Fetches a target into a file, going on with what the file has. On return its length and hash are right.
+    ///
+    /// # Errors
+    ///
+    /// What came is kept, unless it is wrong.
+    pub fn download(&mut self, target: &Target, file: &Path) -> Result<(), Error> {
+        let transport = self.updater.fetch_mut();
+        match transport.download(target, file) {
+            Ok(()) => Ok(()),
+            Err(_) if transport.is_interrupted() => Err(Error::Interrupted),
+            Err(err) => Err(Error::Download { name: target.name.clone(), err }),
+        }
+    }
+
+    /// Writes the metadata that prove a target into a folder.
+    ///
+    /// # Errors
+    ///
+    /// If they are not all there.
+    pub fn export_chain(&mut self, name: &str, folder: &Path) -> Result<(), iotwasm_trust::Error> {
+        self.updater.export_chain(name, folder).map(drop)
+    }
+
+    /// Drops the metadata from memory until the next refresh.
+    pub fn rest(&mut self) {
+        self.updater.release();
+    }
+}
