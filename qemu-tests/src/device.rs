@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::server::Server;
 use crate::vm::{MIRROR_URL, SERVER_URL, Vm};
 use crate::wait::{Look, until};
 
@@ -153,6 +154,13 @@ impl Vm {
         self.start_daemons()
     }
 
+    /// Other settings for a device that goes on otherwise: the update daemon starts again with them.
+    pub fn adjust(&mut self, settings: &Settings) -> Result<()> {
+        self.sh("systemctl stop ota-updated.service")?;
+        self.configure(settings)?;
+        self.start_daemons()
+    }
+
     /// Writes the settings; the daemons read them at their next start. They stay over reboots.
     pub fn configure(&mut self, settings: &Settings) -> Result<()> {
         let folder = "/data/qemu-tests/etc";
@@ -221,6 +229,15 @@ impl Vm {
         })
     }
 
+    /// [`Vm::verdict`], which must be this.
+    pub fn expect_verdict(&mut self, id: &str, version: &str, expected: &str) -> Result<()> {
+        let seen = self.verdict(id, version)?;
+        if seen == expected {
+            return Ok(());
+        }
+        Err(Error::Step { step: format!("the attempt with {id} {version}"), expected: expected.to_owned(), seen })
+    }
+
     /// Waits until that version is committed and runs healthily.
     pub fn wait_running(&mut self, id: &str, version: &str) -> Result<String> {
         let wanted = format!("{version} running, healthy");
@@ -255,6 +272,22 @@ impl Vm {
                 Some(word) => Look::Is((*word).to_owned()),
                 None => Look::NotYet(format!("{error:?}")),
             })
+        })
+    }
+
+    /// A sample of a daemon's metrics: name with labels, as the file has it.
+    pub fn metric(&mut self, daemon: &str, sample: &str) -> Result<Option<f64>> {
+        let text = self.run(&["cat", &format!("/run/iotwasm/metrics/{daemon}.prom")])?;
+        Ok(text.lines().find_map(|l| l.strip_prefix(sample)?.trim().parse().ok()))
+    }
+
+    /// Waits until the update daemon has finished another `checks` checks, told by the requests that a server saw.
+    pub fn wait_checks(&mut self, server: &Server, checks: usize) -> Result<()> {
+        let before = server.count("timestamp.json");
+        // One more: the request is the beginning of a check.
+        until("more checks", SETTLE_LIMIT, || {
+            let seen = server.count("timestamp.json") - before;
+            Ok(if seen > checks { Look::Is(()) } else { Look::NotYet(format!("{seen} of {checks}")) })
         })
     }
 

@@ -8,6 +8,7 @@ pub mod device;
 pub mod error;
 pub mod protocol;
 pub mod qmp;
+pub mod random;
 pub mod repo;
 pub mod scenarios;
 pub mod server;

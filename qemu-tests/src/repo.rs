@@ -163,9 +163,60 @@ impl Repo {
         self.change("rotate", arguments)
     }
 
+    /// A copy with the same keys, that goes its own way.
+    pub fn fork(&self, name: &str) -> Result<Self> {
+        let folder = self.folder.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+        }
+        for part in ["keys", "repo"] {
+            copy_tree(&self.folder.join(part), &folder.join(part))?;
+        }
+        Ok(Self { built: self.built.clone(), folder })
+    }
+
+    /// The files of a metadata role in the repository, oldest first.
+    pub fn metadata(&self, role: &str) -> Result<Vec<PathBuf>> {
+        let folder = self.served().join("metadata");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
+            let path = entry.map_err(Error::file("read", &folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let version = name.strip_suffix(&format!(".{role}.json")).and_then(|v| v.parse::<u64>().ok());
+            found.extend(version.map(|v| (v, path)));
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// The file of a published release.
+    pub fn target(&self, id: &str, version: &str) -> Result<PathBuf> {
+        let folder = self.served().join("targets").join(VENDOR).join(id);
+        let wanted = format!(".{id}-{version}.wasm");
+        let entries = fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
+        let mut paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
+        paths
+            .find(|p| p.to_string_lossy().ends_with(&wanted))
+            .ok_or_else(|| Error::Unreadable { what: "targets", text: format!("no {wanted} in {}", folder.display()) })
+    }
+
+    /// The beginning of the id of one of a role's keys, from the names of the key files (`ROLE-ID.…`).
+    pub fn first_key(&self, role: &str) -> Result<String> {
+        let text =
+            run(Command::new(self.built.iotwasm()).args(["--json", "keys", "list", "--dir", &self.path("keys")]))?;
+        let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let keys = parsed.as_ref().and_then(|v| v.get("keys")).and_then(|k| k.as_array());
+        let key = keys.and_then(|k| k.iter().find(|k| k.get("role").is_some_and(|r| r == role)));
+        let id = key.and_then(|k| k.get("key_id")).and_then(|i| i.as_str()).map(str::to_owned);
+        id.ok_or(Error::Unreadable { what: "the list of keys", text })
+    }
+
     /// Keeps the repository as it is now, to be served later as old news.
     pub fn snapshot(&self, name: &str) -> Result<PathBuf> {
         let copy = self.folder.join(name);
+        if copy.exists() {
+            fs::remove_dir_all(&copy).map_err(Error::file("remove", &copy))?;
+        }
         copy_tree(&self.served(), &copy)?;
         Ok(copy)
     }

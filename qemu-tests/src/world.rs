@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::accel::Accel;
 use crate::device::{Settings, UNITS};
-use crate::error::Result;
-use crate::repo::{Built, Repo};
+use crate::error::{Error, Result};
+use crate::repo::{Built, Release, Repo};
 use crate::server::{Fault, Server};
 use crate::vm::{Network, Vm};
 
@@ -23,6 +23,18 @@ pub struct World {
     /// Behind `MIRROR_URL`.
     pub mirror: Server,
     folder: PathBuf,
+    standing: Option<Standing>,
+}
+
+/// The payload of the standing device.
+pub const COUNTER: &str = "counter";
+
+/// A device that has [`COUNTER`] committed and an honest repository, for scenarios that end as they began.
+#[derive(Debug)]
+struct Standing {
+    repo: Repo,
+    committed: String,
+    minor: u32,
 }
 
 impl World {
@@ -34,7 +46,7 @@ impl World {
         let mirror = Server::start(&nothing)?;
         let network = Network { server: Some(server.port()), mirror: Some(mirror.port()) };
         let vm = Vm::create(&folder.join("device"), &built.disk(), accel, network)?;
-        Ok(Self { built: built.clone(), vm, server, mirror, folder })
+        Ok(Self { built: built.clone(), vm, server, mirror, folder, standing: None })
     }
 
     /// Power on, where it is off, and wait until everything has started. Gives how long that took.
@@ -47,8 +59,55 @@ impl World {
         Ok(started.elapsed())
     }
 
+    /// A device with [`COUNTER`] committed, in trial for `confirmation_s` whatever comes next, and its repository served
+    /// honestly. Made where the last scenario did not leave one. Gives the committed version.
+    pub fn stand(&mut self, confirmation_s: u64) -> Result<String> {
+        if let Some(standing) = &self.standing {
+            let (committed, served) = (standing.committed.clone(), standing.repo.served());
+            self.serve(&served);
+            self.ensure_booted()?;
+            self.vm.adjust(&Settings { confirmation_s, ..Settings::of(COUNTER) })?;
+            self.vm.wait_running(COUNTER, &committed)?;
+            return Ok(committed);
+        }
+        let repo = self.begin(&Settings::of(COUNTER))?;
+        let committed = "1.0.0".to_owned();
+        repo.publish(&Release::new(COUNTER, COUNTER, &committed))?;
+        self.vm.expect_verdict(COUNTER, &committed, "committed")?;
+        self.vm.wait_running(COUNTER, &committed)?;
+        self.vm.adjust(&Settings { confirmation_s, ..Settings::of(COUNTER) })?;
+        self.vm.wait_running(COUNTER, &committed)?;
+        self.standing = Some(Standing { repo, committed: committed.clone(), minor: 0 });
+        Ok(committed)
+    }
+
+    /// The standing device's repository, and a version that was never in it.
+    pub fn next_version(&mut self) -> Result<(&Repo, String)> {
+        let standing = self.standing.as_mut().ok_or(Error::Off)?;
+        standing.minor += 1;
+        Ok((&standing.repo, format!("1.{}.0", standing.minor)))
+    }
+
+    /// The standing device's repository.
+    pub fn standing_repo(&self) -> Result<&Repo> {
+        self.standing.as_ref().map(|s| &s.repo).ok_or(Error::Off)
+    }
+
+    /// The standing device has committed another version.
+    pub fn now_stands(&mut self, version: &str) {
+        if let Some(standing) = &mut self.standing {
+            version.clone_into(&mut standing.committed);
+        }
+    }
+
+    /// What the scenario leaves is not what [`World::stand`] promises.
+    pub fn fell(&mut self) {
+        self.standing = None;
+    }
+
     /// A repository of the scenario's own, served by both servers, and a device as from the factory.
     pub fn begin(&mut self, settings: &Settings) -> Result<Repo> {
+        self.fell();
         let repo = self.repo("repository")?;
         self.serve(&repo.served());
         self.ensure_booted()?;

@@ -1,6 +1,12 @@
 //! The scenarios, in the order in which they run: each a list of steps on a device that is shared where that is harmless.
 
 mod boot;
+mod crash;
+mod defective;
+mod life;
+mod network;
+mod storage;
+mod trust;
 
 use crate::error::Result;
 use crate::steps::Steps;
@@ -18,4 +24,30 @@ pub struct Scenario {
 }
 
 /// Every scenario.
-pub const ALL: &[Scenario] = &[boot::VERIFIED_BOOT];
+pub const ALL: &[Scenario] = &[
+    boot::VERIFIED_BOOT,
+    life::FIRST_INSTALL,
+    life::UPDATE,
+    defective::SELF_TEST,
+    defective::TRAP,
+    defective::FUEL,
+    defective::MEMORY,
+    defective::HEARTBEAT,
+    defective::OTHERS,
+    trust::FORGED,
+    trust::WRONG_ROOT,
+    trust::FORGED_PAYLOAD,
+    trust::EXPIRED,
+    trust::ROLLED_BACK,
+    trust::FROZEN,
+    trust::MIXED,
+    network::UNRELIABLE,
+    network::MIRROR,
+    storage::FULL_DISK,
+    life::WITHDRAWAL,
+    life::ROTATION,
+    crash::DEAD_DAEMONS,
+    crash::REBOOT_IN_TRIAL,
+    crash::POWER_CUTS,
+    storage::ALTERED,
+];
