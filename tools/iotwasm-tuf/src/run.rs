@@ -1,4 +1,4 @@
-//! The three commands: remember a root, refresh, download one target.
+//! The three commands: remember a root, refresh, download targets.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -24,9 +24,9 @@ pub(crate) struct Args {
     /// URL of the repository's metadata.
     #[arg(long)]
     metadata_url: Option<String>,
-    /// Name of the target to download.
+    /// Name of a target to download; may be given several times.
     #[arg(long)]
-    target_name: Option<String>,
+    target_name: Vec<String>,
     /// URL of the repository's target files.
     #[arg(long)]
     target_base_url: Option<String>,
@@ -46,7 +46,7 @@ enum Command {
     },
     /// Bring the metadata up to date.
     Refresh,
-    /// Bring the metadata up to date and download one target.
+    /// Bring the metadata up to date and download the targets, in order, up to the first that fails.
     Download,
 }
 
@@ -116,10 +116,16 @@ fn refresh(args: &Args) -> Result<Updater<Client>, RunError> {
 }
 
 fn download(args: &Args) -> Result<(), RunError> {
-    let name = args.target_name.as_deref().ok_or(RunError::Argument("--target-name"))?;
+    if args.target_name.is_empty() {
+        return Err(RunError::Argument("--target-name"));
+    }
     let url = args.target_base_url.as_deref().ok_or(RunError::Argument("--target-base-url"))?;
     let folder = args.target_dir.as_deref().ok_or(RunError::Argument("--target-dir"))?;
     let mut updater = refresh(args)?;
+    args.target_name.iter().try_for_each(|name| download_one(&mut updater, name, url, folder))
+}
+
+fn download_one(updater: &mut Updater<Client>, name: &str, url: &str, folder: &Path) -> Result<(), RunError> {
     let target = updater.find(name).map_err(RunError::Find)?.ok_or_else(|| RunError::NoTarget(name.into()))?;
     let place = folder.join(encode(name));
     if matches(&place, &target) {
