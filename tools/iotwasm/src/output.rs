@@ -29,7 +29,7 @@ impl Output {
         let mut text = if self.json {
             serde_json::to_string(result).map_err(|err| Error::Output { err: err.into() })?
         } else {
-            result.to_string()
+            plain(&result.to_string())
         };
         if !text.ends_with('\n') {
             text.push('\n');
@@ -57,6 +57,11 @@ impl Output {
     }
 }
 
+/// Text that cannot command a terminal: some of it comes from payloads, which may be hostile.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
     let mut out = io::stdout().lock();
@@ -77,7 +82,7 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.map(|cell| cell.replace('\n', " ")).to_vec());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -108,7 +113,15 @@ pub(crate) fn or_dash(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Table;
+    use super::{Table, plain};
+
+    #[test]
+    fn what_a_payload_says_cannot_command_a_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\r\u{9b}c\n"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\n");
+        let mut table = Table::new(["a"]);
+        table.row(["two\nlines".into()]);
+        assert_eq!(table.to_string(), "a\ntwo lines\n");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

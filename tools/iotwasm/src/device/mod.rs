@@ -15,6 +15,9 @@ use crate::output::Output;
 pub(crate) use client::Error;
 
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "The sockets are those of the device, unless IOTWASM_OTA_SOCKET and IOTWASM_SUPERVISOR_SOCKET name others."
+)]
 pub(crate) enum Command {
     /// What is installed, what runs, and how it feels.
     Status,

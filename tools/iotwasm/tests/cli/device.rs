@@ -1,0 +1,162 @@
+//! `iotwasm device` against sockets that answer as the interfaces say.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::common::{Bench, Run};
+
+/// Answers each call on each connection with what `reply` makes of the method and its parameters, one message for each
+/// value; ends with the test.
+fn serve(path: PathBuf, reply: fn(&str, &Value) -> Vec<Value>) {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.unwrap();
+            thread::spawn(move || converse(connection, reply));
+        }
+    });
+}
+
+fn converse(mut connection: UnixStream, reply: fn(&str, &Value) -> Vec<Value>) {
+    let mut pending = Vec::new();
+    let mut byte = [0];
+    while let Ok(1) = connection.read(&mut byte) {
+        if byte[0] != 0 {
+            pending.push(byte[0]);
+            continue;
+        }
+        let call: Value = serde_json::from_slice(&pending).unwrap();
+        pending.clear();
+        for message in reply(call["method"].as_str().unwrap(), &call["parameters"]) {
+            connection.write_all(format!("{message}\0").as_bytes()).unwrap();
+        }
+    }
+}
+
+fn attempt() -> Value {
+    json!({
+        "number": 7, "payload": "counter", "version": "1.2.0", "sha256": "00ff", "from_version": "1.1.0", "slot": "b",
+        "outcome": "rolled_back", "reason": "heartbeat_missed", "message": "no report for 10 s",
+        "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z",
+    })
+}
+
+fn ota(method: &str, parameters: &Value) -> Vec<Value> {
+    let slot = |slot: &str, state: &str, version: &str| json!({"slot": slot, "state": state, "boots_left": 0, "version": version, "sha256": ""});
+    match method {
+        "io.iotwasm.Ota.GetStatus" => vec![json!({"parameters": {
+            "device_id": "d-1", "board": "qemu-x86-64", "activity": "idle", "last_check": "2026-01-02T03:04:05Z",
+            "last_error": "", "next_check_s": 3600,
+            "payloads": [{
+                "payload": "counter", "vendor": "acme", "committed": "1.1.0",
+                "slots": [slot("a", "committed", "1.1.0"), slot("b", "inactive", "")], "rejected": ["1.2.0"],
+            }],
+        }})],
+        "io.iotwasm.Ota.CheckNow" => {
+            vec![json!({"error": "io.iotwasm.Ota.PermissionDenied", "parameters": {"uid": 1234}})]
+        }
+        "io.iotwasm.Ota.GetHistory" if parameters["payload"] == "nothing" => {
+            vec![json!({"parameters": {"attempts": []}})]
+        }
+        "io.iotwasm.Ota.GetHistory" => vec![json!({"parameters": {"attempts": [attempt()]}})],
+        "io.iotwasm.Ota.Monitor" => vec![
+            json!({"continues": true, "parameters": {"activity": "downloading", "downloaded": 5, "total": 10}}),
+            json!({"continues": false, "parameters":
+                {"activity": "idle", "downloaded": 0, "total": 0, "attempt": attempt()}}),
+        ],
+        other => panic!("unexpected {other}"),
+    }
+}
+
+fn running() -> Value {
+    json!({
+        "payload": "counter", "slot": "a", "version": "1.1.0", "sha256": "00ff", "trial": false, "phase": "self_test",
+        "health": "degraded", "message": "the disk\u{1b}[2J is full", "starts": 3, "crashes": 1, "pid": 99, "start_ms": 4,
+        "since": "2026-01-02T03:04:05Z",
+    })
+}
+
+fn supervisor(method: &str, _: &Value) -> Vec<Value> {
+    match method {
+        "io.iotwasm.Supervisor.GetStatus" => vec![json!({"parameters": {"payloads": [running()]}})],
+        "io.iotwasm.Supervisor.Monitor" => {
+            vec![json!({"continues": false, "parameters": {"event": {"sequence": 1, "status": running()}}})]
+        }
+        other => panic!("unexpected {other}"),
+    }
+}
+
+fn device() -> Bench {
+    let bench = Bench::new();
+    serve(bench.path("ota.sock"), ota);
+    serve(bench.path("supervisor.sock"), supervisor);
+    bench
+}
+
+fn ask(bench: &Bench, args: &[&str]) -> Run {
+    bench
+        .command(args)
+        .env("IOTWASM_OTA_SOCKET", bench.path("ota.sock"))
+        .env("IOTWASM_SUPERVISOR_SOCKET", bench.path("supervisor.sock"))
+        .output()
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn the_status_joins_what_both_daemons_say() {
+    let bench = device();
+    let words = ask(&bench, &["device", "status"]).ok().out;
+    for part in ["device d-1, board qemu-x86-64", "1.1.0 committed", "inactive", "self test", "degraded", "99"] {
+        assert!(words.contains(part), "{part:?} is not in {words}");
+    }
+    assert!(!words.contains('\u{1b}'), "{words:?}");
+    let json: Value = serde_json::from_str(&ask(&bench, &["--json", "device", "status"]).ok().out).unwrap();
+    assert_eq!(json["ota"]["payloads"][0]["rejected"], json!(["1.2.0"]));
+    assert_eq!(json["supervisor"][0]["pid"], 99);
+}
+
+#[test]
+fn the_status_is_shown_when_one_daemon_does_not_answer() {
+    let bench = Bench::new();
+    serve(bench.path("ota.sock"), ota);
+    let words = ask(&bench, &["device", "status"]).ok().out;
+    assert!(words.contains("d-1") && words.contains("could not reach wasm-supervisord"), "{words}");
+}
+
+#[test]
+fn the_history_says_why_something_was_undone() {
+    let bench = device();
+    let words = ask(&bench, &["device", "history"]).ok().out;
+    for part in ["7", "1.1.0", "1.2.0", "rolled_back", "heartbeat_missed", "no report for 10 s"] {
+        assert!(words.contains(part), "{part:?} is not in {words}");
+    }
+    let none = ask(&bench, &["device", "history", "--payload", "nothing"]).ok().out;
+    assert_eq!(none, "nothing was tried yet\n");
+    ask(&bench, &["device", "history", "--limit", "0"]).fails(64, "--limit");
+}
+
+#[test]
+fn a_call_that_is_refused_says_who_asked() {
+    ask(&device(), &["device", "check-now"]).fails(1, "ota-updated refused: the user with uid 1234");
+}
+
+#[test]
+fn the_monitor_prints_a_line_for_each_event_of_both_daemons() {
+    let bench = device();
+    let words = ask(&bench, &["device", "monitor"]).ok().out;
+    let mut lines: Vec<&str> = words.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 3, "{words}");
+    assert!(lines[0].starts_with("counter 1.1.0: self test, degraded"), "{words}");
+    assert_eq!(lines[1], "updates: downloading");
+    assert!(lines[2].starts_with("updates: idle; counter 1.2.0: rolled_back (heartbeat_missed)"), "{words}");
+    for line in ask(&bench, &["--json", "device", "monitor"]).ok().out.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert!(event.get("ota").is_some() || event.get("supervisor").is_some(), "{line}");
+    }
+}
