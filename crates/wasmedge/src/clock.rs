@@ -80,12 +80,15 @@ impl Clock {
         }
     }
 
-    /// A call began.
-    pub(crate) fn begin(&self, call: *mut ffi::Async, limit: Option<Duration>) {
-        let mut state = self.0.lock();
-        state.call = Some(Call(call));
-        state.deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        drop(state);
+    /// A call is about to begin. Sets its deadline before the guest runs, since a host function may stop the clock before
+    /// the one who called the guest gets any further.
+    pub(crate) fn prepare(&self, limit: Option<Duration>) {
+        self.0.lock().deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    }
+
+    /// A call began: from now on it can be cancelled.
+    pub(crate) fn begin(&self, call: *mut ffi::Async) {
+        self.0.lock().call = Some(Call(call));
         self.0.changed.notify_one();
     }
 

@@ -18,8 +18,9 @@ opaque! { Configure Statistics AstModule FunctionType Loader Validator Executor 
 MemoryInstance CallingFrame Async }
 
 /// `WasmEdge_ValType`.
+/// Not to be compared byte by byte: some of them mean nothing for a number and are left as they were.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct ValType {
     pub(crate) data: [u8; 8],
 }
@@ -93,6 +94,15 @@ unsafe extern "C" {
     pub(crate) fn val_type_f32() -> ValType;
     #[link_name = "WasmEdge_ValTypeGenF64"]
     pub(crate) fn val_type_f64() -> ValType;
+
+    #[link_name = "WasmEdge_ValTypeIsI32"]
+    pub(crate) fn val_type_is_i32(ty: ValType) -> bool;
+    #[link_name = "WasmEdge_ValTypeIsI64"]
+    pub(crate) fn val_type_is_i64(ty: ValType) -> bool;
+    #[link_name = "WasmEdge_ValTypeIsF32"]
+    pub(crate) fn val_type_is_f32(ty: ValType) -> bool;
+    #[link_name = "WasmEdge_ValTypeIsF64"]
+    pub(crate) fn val_type_is_f64(ty: ValType) -> bool;
 
     #[link_name = "WasmEdge_ResultGetMessage"]
     pub(crate) fn result_message(result: Result) -> *const c_char;

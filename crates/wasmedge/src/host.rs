@@ -34,7 +34,10 @@ pub(crate) enum Ended {
 }
 
 /// The library's statistics: fuel limit and fuel used.
-pub(crate) struct Fuel(NonNull<ffi::Statistics>);
+pub(crate) struct Fuel {
+    stat: NonNull<ffi::Statistics>,
+    limit: u64,
+}
 
 // SAFETY: its counters are atomic in the library, made to be read and cleared while a guest runs.
 unsafe impl Send for Fuel {}
@@ -45,30 +48,32 @@ impl Fuel {
     pub(crate) fn new(limit: u64) -> Result<Self, Error> {
         // SAFETY: takes nothing; null is dealt with.
         let stat = NonNull::new(unsafe { ffi::statistics_create() }).ok_or(Error::Create { what: "statistics" })?;
-        // SAFETY: alive.
-        unsafe { ffi::statistics_set_cost_limit(stat.as_ptr(), limit) };
-        Ok(Self(stat))
+        Ok(Self { stat, limit })
     }
 
+    /// The whole fuel again. Sets the limit too: making an executor takes it away.
     pub(crate) fn refill(&self) {
-        // SAFETY: alive. Clears counters, not the limit.
-        unsafe { ffi::statistics_clear(self.0.as_ptr()) }
+        // SAFETY: alive.
+        unsafe {
+            ffi::statistics_clear(self.stat.as_ptr());
+            ffi::statistics_set_cost_limit(self.stat.as_ptr(), self.limit);
+        }
     }
 
     pub(crate) fn used(&self) -> u64 {
         // SAFETY: alive.
-        unsafe { ffi::statistics_total_cost(self.0.as_ptr()) }
+        unsafe { ffi::statistics_total_cost(self.stat.as_ptr()) }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut ffi::Statistics {
-        self.0.as_ptr()
+        self.stat.as_ptr()
     }
 }
 
 impl Drop for Fuel {
     fn drop(&mut self) {
         // SAFETY: alive and ours; the executors that refer to it are deleted before their instance lets go of this.
-        unsafe { ffi::statistics_delete(self.0.as_ptr()) }
+        unsafe { ffi::statistics_delete(self.stat.as_ptr()) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::ffi;
 use crate::host::{Ended, Fuel, Halt, HostFunction, HostModule, Shared, trampoline};
 use crate::outcome::{Outcome, Trap, TrapKind, code, message};
-use crate::value::Value;
+use crate::value::{Value, ValueType};
 use crate::wasi::Wasi;
 
 /// Most results that a function called from the host may have.
@@ -95,7 +95,7 @@ impl Instance {
             .ok_or(Error::Create { what: "host module" })?;
         self.imports.push(module);
         for declared in host.functions {
-            let types = |types: &[crate::ValueType]| types.iter().map(|ty| ty.to_ffi()).collect::<Vec<_>>();
+            let types = |types: &[ValueType]| types.iter().map(|ty| ty.to_ffi()).collect::<Vec<_>>();
             let (params, results) = (types(declared.params), types(declared.results));
             let (name, function) = HostFunction::new(declared, Arc::clone(&self.shared));
             // From here on reached only through the pointer, which `drop` takes back when no guest can call it.
@@ -172,17 +172,18 @@ impl Instance {
     pub fn call(&mut self, name: &str, args: &[Value], deadline: Option<Duration>) -> Result<Outcome, Error> {
         let function = self.find(name).ok_or_else(|| Error::NoFunction { name: name.to_owned() })?;
         let params: Vec<ffi::Value> = args.iter().map(|v| v.to_ffi()).collect();
-        let results = check_type(name, function, &params)?;
+        let results = check_type(name, function, args)?;
         let mut returns = vec![Value::I32(0).to_ffi(); results as usize];
         self.shared.take_ended();
         self.shared.fuel.refill();
+        self.clock.clock.prepare(deadline);
         // SAFETY: executor and function are alive; the parameters are as many and of the types that the function takes,
         // and are copied.
         let call = unsafe {
             ffi::executor_async_invoke(self.executor.as_ptr(), function.as_ptr(), params.as_ptr(), params.len() as u32)
         };
         let call = NonNull::new(call).ok_or(Error::Create { what: "call" })?;
-        self.clock.clock.begin(call.as_ptr(), deadline);
+        self.clock.clock.begin(call.as_ptr());
         // SAFETY: alive; waits for the end; `returns` has room for `results`.
         let result = unsafe { ffi::async_get(call.as_ptr(), returns.as_mut_ptr(), results) };
         let cancelled = self.clock.clock.end();
@@ -238,24 +239,26 @@ impl Instance {
 fn new_executor(config: &Config, fuel: &Fuel) -> Result<NonNull<ffi::Executor>, Error> {
     // SAFETY: both are alive and outlive the executor: the instance drops it before it lets go of them.
     let executor = unsafe { ffi::executor_create(config.as_ptr(), fuel.as_ptr()) };
+    // The library resets the limit to "none" here: from now on nothing runs before it is set again.
+    fuel.refill();
     NonNull::new(executor).ok_or(Error::Create { what: "executor" })
 }
 
 /// Checks that a function takes these parameters; tells how many results it gives.
-fn check_type(name: &str, function: NonNull<ffi::FunctionInstance>, params: &[ffi::Value]) -> Result<u32, Error> {
-    let wrong = || Error::Parameters { name: name.to_owned(), given: params.len() };
+fn check_type(name: &str, function: NonNull<ffi::FunctionInstance>, args: &[Value]) -> Result<u32, Error> {
+    let wrong = || Error::Parameters { name: name.to_owned(), given: args.len() };
     // SAFETY: the function is alive, and its type with it.
     let ty = NonNull::new(unsafe { ffi::function_type(function.as_ptr()) }.cast_mut())
         .ok_or(Error::Create { what: "function type" })?;
     // SAFETY: alive.
     let length = unsafe { ffi::function_type_params_length(ty.as_ptr()) };
-    if length as usize != params.len() {
+    if length as usize != args.len() {
         return Err(wrong());
     }
-    let mut types = vec![ffi::ValType { data: [0; 8] }; params.len()];
+    let mut types = vec![ffi::ValType { data: [0; 8] }; args.len()];
     // SAFETY: alive; the list has room for `length`.
     unsafe { ffi::function_type_params(ty.as_ptr(), types.as_mut_ptr(), length) };
-    if types.iter().zip(params).any(|(ty, param)| *ty != param.ty) {
+    if types.iter().zip(args).any(|(ty, arg)| ValueType::from_ffi(*ty) != Some(arg.ty())) {
         return Err(wrong());
     }
     // SAFETY: alive.

@@ -29,8 +29,6 @@ pub enum Value {
 }
 
 impl ValueType {
-    pub(crate) const ALL: [Self; 4] = [Self::I32, Self::I64, Self::F32, Self::F64];
-
     pub(crate) fn to_ffi(self) -> ffi::ValType {
         // SAFETY: these take nothing and return a plain struct.
         unsafe {
@@ -39,6 +37,26 @@ impl ValueType {
                 Self::I64 => ffi::val_type_i64(),
                 Self::F32 => ffi::val_type_f32(),
                 Self::F64 => ffi::val_type_f64(),
+            }
+        }
+    }
+}
+
+impl ValueType {
+    /// None for a reference or a vector.
+    pub(crate) fn from_ffi(ty: ffi::ValType) -> Option<Self> {
+        // SAFETY: these take a plain struct and only look at it.
+        unsafe {
+            if ffi::val_type_is_i32(ty) {
+                Some(Self::I32)
+            } else if ffi::val_type_is_i64(ty) {
+                Some(Self::I64)
+            } else if ffi::val_type_is_f32(ty) {
+                Some(Self::F32)
+            } else if ffi::val_type_is_f64(ty) {
+                Some(Self::F64)
+            } else {
+                None
             }
         }
     }
@@ -76,7 +94,6 @@ impl Value {
 
     /// None for a reference or a vector.
     pub(crate) fn from_ffi(value: &ffi::Value) -> Option<Self> {
-        let ty = ValueType::ALL.into_iter().find(|ty| ty.to_ffi() == value.ty)?;
-        Some(Self::from_bits(ty, value.raw.low))
+        Some(Self::from_bits(ValueType::from_ffi(value.ty)?, value.raw.low))
     }
 }

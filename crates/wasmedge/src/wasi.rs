@@ -1,4 +1,4 @@
-//! WASI preview 1, as a guest gets it: no arguments, an environment of its own, some directories, and the standard
+//! WASI preview 1, as a guest gets it: no arguments but an empty program name, an environment of its own, some directories, and the standard
 //! streams of this process. Nothing else is inherited.
 
 use std::ffi::CString;
