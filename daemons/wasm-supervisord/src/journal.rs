@@ -30,7 +30,9 @@ impl Journal {
         Rc::new(Self::at(Path::new(SOCKET)))
     }
 
-    fn at(path: &Path) -> Self {
+    /// The journal that listens there, if it does.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
         let connect = || {
             let socket = UnixDatagram::unbound()?;
             socket.connect(path)?;

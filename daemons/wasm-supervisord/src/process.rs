@@ -9,6 +9,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Once,
 };
 
 use rustix::{
@@ -63,6 +64,9 @@ impl Process {
     /// # Errors
     /// The system is out of something, or the program is not there.
     pub fn spawn(program: &Path) -> Result<Self, Error> {
+        // What we make is closed at exec anyway; what we were started with by somebody careless is not.
+        static INHERITED: Once = Once::new();
+        INHERITED.call_once(|| close_fds::set_fds_cloexec_threadsafe(3, &[]));
         let failed = Error::Descriptors;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)

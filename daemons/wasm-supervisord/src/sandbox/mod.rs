@@ -10,7 +10,7 @@ use std::{io, path::Path};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::{
     process::{DumpableBehavior, Resource, Rlimit},
@@ -119,8 +119,14 @@ fn limits(rules: &Rules<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn landlock(directories: &[(&Path, bool)]) -> Result<(), Error> {
-    let mut ruleset = Ruleset::default()
+/// Whether this kernel has the Landlock that [`enter`] needs.
+#[must_use]
+pub fn is_available() -> bool {
+    ruleset().is_ok()
+}
+
+fn ruleset() -> Result<RulesetCreated, Error> {
+    Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(REQUIRED_ABI))
         .map_err(Error::Landlock)?
@@ -129,7 +135,11 @@ fn landlock(directories: &[(&Path, bool)]) -> Result<(), Error> {
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(NEWEST_ABI)))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST_ABI)))
         .and_then(Ruleset::create)
-        .map_err(Error::Landlock)?;
+        .map_err(Error::Landlock)
+}
+
+fn landlock(directories: &[(&Path, bool)]) -> Result<(), Error> {
+    let mut ruleset = ruleset()?;
     for (path, writable) in directories {
         let fd = PathFd::new(path).map_err(|err| Error::Directory { path: path.display().to_string(), err })?;
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access(*writable))).map_err(Error::Landlock)?;

@@ -82,6 +82,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_exit_group,
     // A new thread's first steps; see `rules` for making one.
     libc::SYS_set_robust_list,
+    libc::SYS_rseq,
 ];
 
 /// The same under their older names, which only this architecture has.
@@ -95,7 +96,6 @@ const OLDER: &[i64] = &[];
 /// Calls that the C library only probes for: they fail as on a kernel that lacks them.
 const PROBED: &[i64] = &[
     libc::SYS_clone3,
-    libc::SYS_rseq,
     libc::SYS_membarrier,
     libc::SYS_prlimit64,
     libc::SYS_sched_getaffinity,
