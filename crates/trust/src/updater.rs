@@ -146,13 +146,15 @@ impl<F: Fetch, D: Disk> Inner<F, D> {
         self.run()?;
         self.core.start(Start { clock: self.time.clock(), learned: self.time.floor() });
         let outcome = self.run();
+        if let (Ok(()), Some(expires)) = (&outcome, self.core.timestamp_expires()) {
+            self.time.cap(expires, self.core.signed_at());
+        }
         let kept = self.keep_floor();
         outcome?;
         kept?;
         let (timestamp, snapshot) = self.core.versions();
         match (timestamp, snapshot, self.core.timestamp_expires()) {
             (Some(timestamp), Some(snapshot), Some(expires)) => {
-                self.time.cap(expires, self.core.signed_at());
                 Ok(Refreshed { root: self.core.root_version(), timestamp, snapshot, expires })
             }
             _ => Err(Error::NotRefreshed),
