@@ -13,6 +13,8 @@ mod fetch;
 mod limits;
 mod names;
 pub mod pattern;
+#[cfg(all(test, feature = "repo"))]
+mod power_cut;
 #[cfg(feature = "repo")]
 pub mod repo;
 mod schema;
