@@ -40,6 +40,8 @@ const PLAIN: &[i64] = &[
     // Paths, which Landlock narrows to the guest's folders.
     libc::SYS_openat,
     libc::SYS_newfstatat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
     libc::SYS_statx,
     libc::SYS_fstatfs,
     libc::SYS_mkdirat,
@@ -101,8 +103,6 @@ const PROBED: &[i64] = &[
     libc::SYS_sched_getaffinity,
     libc::SYS_sysinfo,
     libc::SYS_uname,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
 ];
 
 type Problem = Box<dyn Error + Send + Sync>;
