@@ -4,8 +4,9 @@
     dead_code,
     unreachable_pub,
     missing_docs,
+    clippy::unwrap_used,
     clippy::allow_attributes,
-    reason = "each test binary uses its own part"
+    reason = "test code, of which each test binary uses its own part"
 )]
 
 pub mod repo;
@@ -29,6 +30,9 @@ use web::Web;
 
 /// How long anything may take: far more than it does, because machines that test are busy.
 pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Something to be called at a certain point of somebody else's work.
+pub type Hook = std::sync::Arc<dyn Fn(&str) + Send + Sync>;
 
 pub const BOARD: &str = "qemu-x86-64";
 

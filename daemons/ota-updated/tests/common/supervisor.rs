@@ -36,7 +36,7 @@ pub struct Stage {
     sequence: i64,
     news: broadcast::Sender<Monitored>,
     /// Called at each call.
-    pub hook: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub hook: Option<super::Hook>,
 }
 
 impl Stage {

@@ -15,7 +15,7 @@ pub struct Behaviour {
     /// Every request: path, and the Range header.
     pub requests: Vec<(String, Option<String>)>,
     /// Called before each answer.
-    pub hook: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub hook: Option<super::Hook>,
 }
 
 #[derive(Clone)]
