@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Instant};
 
-use iotwasm_api::supervisor::{PayloadStatus, Slot};
+use iotwasm_api::supervisor::{PayloadStatus, Phase, Slot};
 use iotwasm_payload::PayloadId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -138,7 +138,10 @@ impl Keeper {
             News::OverQuota(message) => Event::OverQuota { generation, message },
             News::Ended(end) => {
                 self.runs.remove(&generation);
-                iotwasm_kit::info!("{}: run {generation} ended, {}: {}", self.id, end.reason, end.message);
+                // The running one goes on, so that its status does not tell.
+                if self.machine.alive() != Some(generation) {
+                    iotwasm_kit::info!("{}: run {generation} ended, {}: {}", self.id, end.reason, end.message);
+                }
                 Event::Ended { generation, end }
             }
         })
@@ -203,9 +206,20 @@ impl Keeper {
         let before = self.notices.of(self.id.as_str());
         let status = self.status();
         if before.is_none_or(|before| before.phase != status.phase) {
-            iotwasm_kit::info!("{}: {:?} {} (slot {:?})", self.id, status.phase, status.version, status.slot);
+            tell(&status);
         }
         self.notices.post(status);
+    }
+}
+
+/// One line for each change of phase.
+fn tell(status: &PayloadStatus) {
+    let PayloadStatus { payload, phase, version, slot, message, .. } = status;
+    match (phase, status.reason) {
+        (Phase::Backoff | Phase::Failed, Some(reason)) => {
+            iotwasm_kit::warn!("{payload}: {phase:?}, slot {slot:?} {version}: {reason}: {message}");
+        }
+        _ => iotwasm_kit::info!("{payload}: {phase:?}, slot {slot:?} {version}"),
     }
 }
 

@@ -90,8 +90,12 @@ pub fn enter(rules: &Rules<'_>) -> Result<(), Error> {
     rustix::thread::set_no_new_privs(true).map_err(privileges("new privileges"))?;
     rustix::thread::clear_ambient_capability_set().map_err(privileges("ambient capabilities"))?;
     let none = CapabilitySet::empty();
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .map_err(privileges("capabilities"))?;
+    let nothing = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    // Under the daemon's own system call filter capset() is refused, and there is nothing to give up.
+    let held = rustix::thread::capabilities(None).map_err(privileges("capabilities"))?;
+    if held != nothing {
+        rustix::thread::set_capabilities(None, nothing).map_err(privileges("capabilities"))?;
+    }
     landlock(rules.directories)
 }
 

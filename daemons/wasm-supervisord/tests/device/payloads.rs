@@ -1,14 +1,12 @@
 //! Payloads of every temper, run by the real runner in its real sandbox.
 
-mod support;
-
 use std::{fs, time::Instant};
 
+use crate::support::{Bench, Device, Payload, SPIN, WORK, on_loop};
 use iotwasm_api::{
     Reason,
     supervisor::{Health, PayloadStatus, Phase, Slot},
 };
-use support::{Bench, Device, Payload, SPIN, WORK, on_loop};
 use wasm_supervisord::{
     keeper::wire_slot,
     machine::End,
@@ -146,21 +144,21 @@ fn spinning_over_host_calls_uses_up_the_fuel_and_floods_nobody() {
 #[test]
 fn waiting_refills_the_fuel() {
     on_loop(async {
-        // Each round takes more than half of the fuel.
-        let run = "(local $i i32)
+        // Each round takes more than half of the fuel; it says so when it has done thirty.
+        let run = "(local $i i32) (local $round i32)
             (loop $l
               (local.set $i (i32.const 9000))
               (loop $m (local.set $i (i32.sub (local.get $i) (i32.const 1))) (br_if $m (local.get $i)))
-              (call $report)
+              (local.set $round (i32.add (local.get $round) (i32.const 1)))
+              (if (i32.eq (local.get $round) (i32.const 30))
+                (then (drop (call $health (i32.const 0) (i32.const 0) (i32.const 3)))))
               (br_if $l (i32.ne (call $wait (i64.const 1)) (i32.const -4))))";
         let payload = Payload::reactor(PASS, run).settings("[limits]\nfuel = 100_000");
         let device = Device::new();
         let (mut bench, outcome) = try_out(&device, &payload).await;
         outcome.unwrap();
-        bench.event("healthy", |status| status.health == Health::Healthy).await;
-        // Long enough for a hundred rounds.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        let status = bench.supervisor.notices().of("probe").unwrap();
+        let over = |status: &PayloadStatus| status.message == "all" || status.phase == Phase::Failed;
+        let status = bench.event("through thirty rounds or over", over).await;
         assert_eq!((status.phase, status.reason), (Phase::Running, None));
     });
 }
@@ -218,8 +216,8 @@ fn a_payload_that_says_it_has_failed_is_believed() {
 #[test]
 fn a_stop_interrupts_a_long_wait_at_once() {
     on_loop(async {
-        let run = format!("(call $report) (drop (call $wait (i64.const 3600000)))");
-        let payload = Payload::reactor(PASS, &run).settings("[limits]\nstop_ms = 30000");
+        let run = "(call $report) (drop (call $wait (i64.const 3600000)))";
+        let payload = Payload::reactor(PASS, run).settings("[limits]\nstop_ms = 30000");
         let device = Device::new();
         let (mut bench, outcome) = try_out(&device, &payload).await;
         outcome.unwrap();

@@ -14,7 +14,7 @@ use std::{
 use iotwasm_api::supervisor::{Event as Notice, PayloadStatus};
 use iotwasm_kit::metrics::Registry;
 use iotwasm_payload::{
-    Digest, Manifest, PayloadId, PayloadState, PayloadTarget, Release, Slot,
+    Digest, Manifest, PayloadState, PayloadTarget, Release, Slot,
     slot::Event,
     store::{Reader, Writer},
     target::{CUSTOM_KEY, custom_digest},
@@ -31,13 +31,13 @@ use wasm_supervisord::{
     verify::Verifier,
 };
 
-pub const BOARD: &str = "bench-board";
+pub(crate) const BOARD: &str = "bench-board";
 /// Far more than anything here takes on a busy machine; what waits for it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Run a test on a loop as the daemon has. Says so, and does nothing, on a kernel without Landlock: there the runner
 /// refuses to run at all.
-pub fn on_loop(test: impl Future<Output = ()>) {
+pub(crate) fn on_loop(test: impl Future<Output = ()>) {
     if !wasm_supervisord::sandbox::is_available() {
         eprintln!("SKIPPED: this kernel has no Landlock, so no runner starts");
         return;
@@ -76,7 +76,7 @@ impl Cell for OpenCell {
 }
 
 /// A device.
-pub struct Device {
+pub(crate) struct Device {
     dir: tempfile::TempDir,
     root_key: Key,
     vendor_key: Key,
@@ -85,7 +85,7 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("metrics")).unwrap();
         let journal = UnixDatagram::bind(dir.path().join("journal")).unwrap();
@@ -101,17 +101,17 @@ impl Device {
         device
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A folder of a payload.
-    pub fn storage(&self, id: &str, name: &str) -> PathBuf {
+    pub(crate) fn storage(&self, id: &str, name: &str) -> PathBuf {
         self.path("storage").join(id).join(name)
     }
 
     /// What payloads have said so far.
-    pub fn journal(&self) -> Vec<String> {
+    pub(crate) fn journal(&self) -> Vec<String> {
         let mut buffer = [0; 65536];
         while let Ok(n) = self.journal.recv(&mut buffer) {
             self.lines.borrow_mut().push(String::from_utf8(buffer[..n].to_vec()).unwrap());
@@ -120,7 +120,7 @@ impl Device {
     }
 
     /// Wait until somebody said this.
-    pub async fn heard(&self, text: &str) -> String {
+    pub(crate) async fn heard(&self, text: &str) -> String {
         let wait = async {
             loop {
                 if let Some(line) = self.journal().into_iter().find(|line| line.contains(text)) {
@@ -176,12 +176,12 @@ impl Device {
     }
 
     /// Sign a payload and put it into the slot that is free; committed at once if `committed`. Gives the slot.
-    pub fn install(&self, payload: &Payload, committed: bool) -> Slot {
+    pub(crate) fn install(&self, payload: &Payload, committed: bool) -> Slot {
         self.install_signed_by(payload, committed, &self.vendor_key)
     }
 
     /// As [`Self::install`], signed by somebody whom the repository never heard of.
-    pub fn install_forged(&self, payload: &Payload) -> Slot {
+    pub(crate) fn install_forged(&self, payload: &Payload) -> Slot {
         self.install_signed_by(payload, false, &Key::generate().unwrap())
     }
 
@@ -200,7 +200,7 @@ impl Device {
         let (id, writer) = (manifest.id, Writer::new(self.path("payloads")));
         let mut state = writer.reader().state(&id).unwrap().unwrap_or_default();
         let slot = state.writable().unwrap();
-        let mut apply = |state: &mut PayloadState, event: Event| {
+        let apply = |state: &mut PayloadState, event: Event| {
             *state = state.apply(&event).unwrap();
             writer.save_state(&id, state).unwrap();
         };
@@ -222,11 +222,11 @@ impl Device {
     }
 
     /// The bytes of a slot.
-    pub fn slot_file(&self, id: &str, slot: Slot) -> PathBuf {
+    pub(crate) fn slot_file(&self, id: &str, slot: Slot) -> PathBuf {
         self.path("payloads").join(id).join(slot.as_str()).join("payload.wasm")
     }
 
-    pub fn supervisor(&self) -> Bench {
+    pub(crate) fn supervisor(&self) -> Bench {
         let edges = Edges {
             cells: Box::new(OpenCells),
             runner: env!("CARGO_BIN_EXE_iotwasm-runner").into(),
@@ -248,14 +248,14 @@ impl Device {
 }
 
 /// A supervisor and the events of it since it began.
-pub struct Bench {
-    pub supervisor: Rc<Supervisor>,
-    pub events: mpsc::Receiver<Notice>,
+pub(crate) struct Bench {
+    pub(crate) supervisor: Rc<Supervisor>,
+    pub(crate) events: mpsc::Receiver<Notice>,
 }
 
 impl Bench {
     /// Wait for an event that fits.
-    pub async fn event(&mut self, what: &str, fits: impl Fn(&PayloadStatus) -> bool) -> PayloadStatus {
+    pub(crate) async fn event(&mut self, what: &str, fits: impl Fn(&PayloadStatus) -> bool) -> PayloadStatus {
         let mut seen = Vec::new();
         let wait = async {
             loop {
@@ -275,14 +275,14 @@ impl Bench {
 
 /// A payload in the making.
 #[derive(Clone)]
-pub struct Payload {
-    pub id: &'static str,
-    pub version: &'static str,
-    pub style: &'static str,
-    pub boards: Vec<String>,
+pub(crate) struct Payload {
+    pub(crate) id: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) style: &'static str,
+    pub(crate) boards: Vec<String>,
     /// Lines below the manifest's head.
-    pub settings: String,
-    pub wat: String,
+    pub(crate) settings: String,
+    pub(crate) wat: String,
 }
 
 /// The imports that every payload may have, a memory, and a message of eleven bytes at 0.
@@ -298,18 +298,18 @@ const BODY: &str = r#"
 "#;
 
 /// Report health every few milliseconds until told to stop.
-pub const WORK: &str = "(loop $l (call $report) (br_if $l (i32.ne (call $wait (i64.const 20)) (i32.const -4))))";
+pub(crate) const WORK: &str = "(loop $l (call $report) (br_if $l (i32.ne (call $wait (i64.const 20)) (i32.const -4))))";
 /// Spin for ever.
-pub const SPIN: &str = "(loop $l (br $l))";
+pub(crate) const SPIN: &str = "(loop $l (br $l))";
 
 impl Payload {
     /// A reactor whose self-test and run are these.
-    pub fn reactor(self_test: &str, run: &str) -> Self {
+    pub(crate) fn reactor(self_test: &str, run: &str) -> Self {
         Self::with("", self_test, run)
     }
 
     /// A reactor with further imports and definitions.
-    pub fn with(more: &str, self_test: &str, run: &str) -> Self {
+    pub(crate) fn with(more: &str, self_test: &str, run: &str) -> Self {
         let (imports, rest) = more.split_once("---").unwrap_or(("", more));
         let wat = format!(
             r#"(module {HEAD} {imports} {BODY} {rest}
@@ -320,7 +320,7 @@ impl Payload {
     }
 
     /// A command whose `_start` is this.
-    pub fn command(start: &str) -> Self {
+    pub(crate) fn command(start: &str) -> Self {
         Self::of("command", format!(r#"(module {HEAD} {BODY} (func (export "_start") {start}))"#))
     }
 
@@ -328,17 +328,17 @@ impl Payload {
         Self { id: "probe", version: "1.0.0", style, boards: vec![], settings: String::new(), wat }
     }
 
-    pub fn id(mut self, id: &'static str) -> Self {
+    pub(crate) fn id(mut self, id: &'static str) -> Self {
         self.id = id;
         self
     }
 
-    pub fn version(mut self, version: &'static str) -> Self {
+    pub(crate) fn version(mut self, version: &'static str) -> Self {
         self.version = version;
         self
     }
 
-    pub fn settings(mut self, settings: &str) -> Self {
+    pub(crate) fn settings(mut self, settings: &str) -> Self {
         self.settings = settings.into();
         self
     }
@@ -350,12 +350,8 @@ impl Payload {
         )
     }
 
-    pub fn pack(&self) -> Vec<u8> {
+    pub(crate) fn pack(&self) -> Vec<u8> {
         let wasm = wat::parse_str(&self.wat).unwrap();
         iotwasm_payload::pack(&wasm, &self.manifest()).unwrap()
-    }
-
-    pub fn payload_id(&self) -> PayloadId {
-        self.id.parse().unwrap()
     }
 }
