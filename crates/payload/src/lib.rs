@@ -12,6 +12,8 @@ pub mod id;
 pub mod interfaces;
 pub mod manifest;
 pub mod pack;
+#[cfg(test)]
+mod power_cut_tests;
 pub mod scan;
 mod sections;
 pub mod slot;
