@@ -1,4 +1,5 @@
 //! One module for each thing that is refused, beside a good one of each style.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use iotwasm_payload::check::{Finding, Policy, check};
 use iotwasm_payload::manifest::SECTION;

@@ -1,4 +1,5 @@
 //! The slot machine under any sequence of events.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use iotwasm_payload::slot::{Event, MAX_BOOTS, MAX_REJECTED, NO_BOOTS_LEFT, PayloadState, SlotState, StateError};
 use iotwasm_payload::{Digest, Release, Slot};

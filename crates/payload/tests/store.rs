@@ -1,4 +1,5 @@
 //! The slot store on a real disk: what it refuses, and what it leaves behind.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs;
 use std::io;

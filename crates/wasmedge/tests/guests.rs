@@ -1,4 +1,5 @@
 //! Guests that do what no guest should, and what comes of it.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What a guest reaches through WASI, and what it does not.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 
