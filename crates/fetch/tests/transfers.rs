@@ -1,4 +1,5 @@
 //! Transfers against a small server that misbehaves as the test says.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

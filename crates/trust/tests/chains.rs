@@ -1,4 +1,5 @@
 //! The chain beside a payload: what it proves offline, and what it refuses.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Which role may speak for which target, and how far a bad one reaches.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
 
@@ -93,9 +94,12 @@ fn terminating_delegation_silences_later_ones() {
     assert_eq!(names(&refreshed(&world).search("x/*").unwrap()), ["x/one"]);
 }
 
+/// Spoils a delegated role, given its document and its key.
+type Breakage = fn(&mut World, &mut Document, &Key);
+
 #[test]
 fn bad_role_harms_only_its_own_targets() {
-    let breakages: [(&str, fn(&mut World, &mut Document, &Key)); 5] = [
+    let breakages: [(&str, Breakage); 5] = [
         ("signed by a stranger", |_, role, _| {
             role.sign([&Key::generate().unwrap()]);
         }),

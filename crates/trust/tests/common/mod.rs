@@ -1,6 +1,11 @@
 //! A small world for tests: a repository in memory, a store in a temporary folder, and a clock that the test sets.
 
-#![expect(unreachable_pub, dead_code, reason = "each test file takes what it needs of the common world")]
+#![expect(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file takes what it needs of the common world"
+)]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
