@@ -60,6 +60,15 @@ impl Agent {
         }
     }
 
+    /// Starts a program whose end nobody will tell: it ends the agent, too.
+    pub fn tell(&mut self, argv: &[&str]) -> Result<()> {
+        let doing = argv.join(" ");
+        let action = Action::Exec { argv: argv.iter().map(|&a| a.to_owned()).collect(), timeout_ms: 60_000 };
+        let id = self.next;
+        self.next += 1;
+        send(&mut self.stream, &Request { id, action }, &[]).map_err(|source| Error::Agent { doing, source })
+    }
+
     /// Writes a file.
     pub fn put(&mut self, path: &str, mode: u32, contents: &[u8]) -> Result<()> {
         let action = Action::Put { path: path.to_owned(), mode };

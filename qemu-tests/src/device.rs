@@ -195,8 +195,9 @@ impl Vm {
 
     /// The update daemon's history, newest first.
     pub fn history(&mut self) -> Result<Vec<Attempt>> {
-        let mut attempts =
-            self.call::<History>("ota", "io.iotwasm.Ota.GetHistory", &json!({"payload": null, "limit": 0}))?.attempts;
+        let mut attempts = self
+            .call::<History>("ota", "io.iotwasm.Ota.GetHistory", &json!({"payload": null, "limit": 1000}))?
+            .attempts;
         attempts.sort_by_key(|a| -a.number);
         Ok(attempts)
     }

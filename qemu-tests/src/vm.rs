@@ -218,7 +218,7 @@ impl Vm {
     /// An orderly restart by systemd. Waits for the agent of the new boot.
     pub fn reboot(&mut self) -> Result<()> {
         let before = self.boot_id()?;
-        self.run(&["systemctl", "reboot", "--no-block"])?;
+        self.running()?.agent.tell(&["systemctl", "reboot", "--no-block"])?;
         until("another boot", BOOT_LIMIT, || {
             self.reconnect()?;
             self.running()?.agent.ping(Duration::from_secs(10))?;
@@ -229,7 +229,7 @@ impl Vm {
 
     /// An orderly power-off by systemd.
     pub fn shutdown(&mut self) -> Result<()> {
-        self.run(&["systemctl", "poweroff", "--no-block"])?;
+        self.running()?.agent.tell(&["systemctl", "poweroff", "--no-block"])?;
         until("power-off", BOOT_LIMIT, || {
             let status = self.running()?.qemu.try_wait().map_err(Error::file("wait for", "QEMU"))?;
             Ok(status.map_or_else(|| Look::NotYet("running".into()), |_| Look::Is(())))

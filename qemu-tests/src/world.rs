@@ -143,7 +143,7 @@ impl World {
         let tail: Vec<&str> = serial.lines().rev().take(40).collect();
         text.push_str(&format!("--- end of {}\n", log.display()));
         for line in tail.iter().rev() {
-            text.push_str(line.trim_end());
+            text.push_str(&plain(line));
             text.push('\n');
         }
         if self.vm.is_on() {
@@ -158,5 +158,33 @@ impl World {
             text.push_str(&format!("{} from {:?}: {} bytes\n", request.path, request.from, request.sent));
         }
         text
+    }
+}
+
+/// A line of the console without its colours and cursor movements.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' {
+            // Sequences end with a letter; `ESC [` begins most of them.
+            rest.by_ref().find(char::is_ascii_alphabetic);
+        } else if !c.is_control() {
+            text.push(c);
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_of_the_console_are_left_out() {
+        assert_eq!(
+            plain("[\u{1b}[0;32m  OK  \u{1b}[0m] Mounted \u{1b}[0;1;39mtmp.mount\u{1b}[0m.\r"),
+            "[  OK  ] Mounted tmp.mount."
+        );
     }
 }
