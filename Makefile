@@ -1,6 +1,6 @@
 # iotwasm: every target does its own set-up. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak binaries guests image conformance clean
+.PHONY: help demo test check bench soak binaries guests image clean
 SHELL := /bin/bash
 
 IN := scripts/buildroot run
@@ -23,6 +23,7 @@ bench: binaries guests image ## measure; writes build/bench.json
 
 soak: binaries guests image ## the long one: many power cuts, fuzzing
 	$(IN) env IOTWASM_POWER_CUTS=$${IOTWASM_POWER_CUTS:-200} $(Q) run --filter power
+	$(IN) fuzz/run $${IOTWASM_FUZZ_SECONDS:-600}
 
 binaries: ## the daemons and tools, in build/bin
 	$(IN) scripts/build-binaries

@@ -21,6 +21,14 @@ impl Accel {
         }
     }
 
+    /// Its name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "TCG",
+        }
+    }
+
     /// KVM where the processor has it and a guest really runs; `/dev/kvm` alone says nothing, for a host that is itself a
     /// virtual machine may open it and fail later.
     pub fn detect() -> Self {

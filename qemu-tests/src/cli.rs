@@ -12,6 +12,7 @@ use crate::repo::Built;
 use crate::scenarios::{ALL, Scenario};
 use crate::steps::{Steps, table};
 use crate::world::World;
+use crate::{bench, demo};
 
 /// Boots the reference image and runs scenarios on it. To be run inside the build root.
 #[derive(Debug, Parser)]
@@ -38,12 +39,23 @@ enum Command {
         #[arg(long)]
         fail_fast: bool,
     },
+    /// Show a device's main job as a story, with a table at the end.
+    Demo,
+    /// Measure on a booted device; writes rows as JSON.
+    Bench {
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 /// Does what the command line says.
 pub fn run(args: &Args) -> ExitCode {
     end_with_signals();
+    let built = Built::in_checkout(&args.top);
     match &args.command {
+        Command::Demo => demo::run(&built),
+        Command::Bench { out } => bench::run(&built, out),
         Command::Run { filter, list, fail_fast } => {
             let chosen: Vec<Scenario> = ALL.iter().copied().filter(|s| wanted(s.name, filter)).collect();
             if *list {
@@ -56,7 +68,7 @@ pub fn run(args: &Args) -> ExitCode {
                 eprintln!("qemu-tests: no scenario is named like {filter:?}; see `qemu-tests run --list`");
                 return ExitCode::from(64);
             }
-            scenarios(&Built::in_checkout(&args.top), &chosen, *fail_fast)
+            scenarios(&built, &chosen, *fail_fast)
         }
     }
 }
@@ -67,7 +79,7 @@ fn wanted(name: &str, filter: &[String]) -> bool {
 
 fn scenarios(built: &Built, chosen: &[Scenario], fail_fast: bool) -> ExitCode {
     let accel = Accel::detect();
-    println!("qemu-tests: {} scenarios, {}", chosen.len(), if accel == Accel::Kvm { "KVM" } else { "TCG" });
+    println!("qemu-tests: {} scenarios, {}", chosen.len(), accel.name());
     let (mut passed, mut failed) = (0, Vec::new());
     let mut world = None;
     for scenario in chosen {

@@ -110,6 +110,10 @@ pub struct Running {
     pub pid: i64,
     /// How long the start took, in milliseconds.
     pub start_ms: i64,
+    /// Milliseconds of that for the self-test.
+    pub self_test_ms: i64,
+    /// Milliseconds between two versions at the last swap.
+    pub interruption_ms: i64,
 }
 
 /// The update daemon's status.

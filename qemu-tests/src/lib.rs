@@ -3,13 +3,16 @@
 
 pub mod accel;
 pub mod agent;
+pub mod bench;
 pub mod cli;
+pub mod demo;
 pub mod device;
 pub mod error;
 pub mod protocol;
 pub mod qmp;
 pub mod random;
 pub mod repo;
+pub mod row;
 pub mod scenarios;
 pub mod server;
 pub mod steps;

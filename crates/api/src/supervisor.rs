@@ -83,6 +83,10 @@ pub struct PayloadStatus {
     pub pid: i64,
     /// Milliseconds from the order to start until its self-test passed, of the last start.
     pub start_ms: i64,
+    /// Milliseconds of that for the self-test.
+    pub self_test_ms: i64,
+    /// Milliseconds from asking the run that it replaced to stop until its self-test passed; 0 where it replaced none.
+    pub interruption_ms: i64,
     /// Time of the last change, RFC 3339.
     pub since: String,
 }

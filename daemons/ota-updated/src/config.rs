@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn the_shipped_file_says_what_the_defaults_say() {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../meta-iotwasm/recipes-iotwasm/iotwasm/files/ota-updated.toml");
+            .join("../../meta-iotwasm/recipes-iotwasm/ota-updated/files/ota-updated.toml");
         let text = std::fs::read_to_string(shipped).unwrap();
         // Every key is there, commented out, with its default.
         let spelled: String = text

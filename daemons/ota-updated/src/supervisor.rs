@@ -221,6 +221,8 @@ mod tests {
             crashes: 0,
             pid: 0,
             start_ms: 0,
+            self_test_ms: 0,
+            interruption_ms: 0,
             since: String::new(),
         }
     }

@@ -27,6 +27,8 @@ fn status(phase: Phase, health: Health) -> PayloadStatus {
         crashes: 0,
         pid: 1,
         start_ms: 1,
+        self_test_ms: 0,
+        interruption_ms: 0,
         since: String::new(),
     }
 }

@@ -15,21 +15,21 @@ use crate::wait::{Look, until};
 use crate::world::{COUNTER, World};
 
 /// A reboot costs a boot of the trial; with none left it is undone.
-pub(super) const REBOOT_IN_TRIAL: Scenario = Scenario {
+pub(crate) const REBOOT_IN_TRIAL: Scenario = Scenario {
     name: "reboot-in-trial",
     about: "a trial goes on after a reboot, and is undone when its boots are used up",
     run: reboot_in_trial,
 };
 
 /// Daemons die.
-pub(super) const DEAD_DAEMONS: Scenario = Scenario {
+pub(crate) const DEAD_DAEMONS: Scenario = Scenario {
     name: "killed-daemons",
     about: "daemons killed at random moments of updates: every update ends well, one payload always runs",
     run: dead_daemons,
 };
 
 /// Power cuts.
-pub(super) const POWER_CUTS: Scenario = Scenario {
+pub(crate) const POWER_CUTS: Scenario = Scenario {
     name: "power-cuts",
     about: "power cut at random moments of download, write, trial and commit (IOTWASM_POWER_CUTS, default 10)",
     run: power_cuts,
@@ -87,7 +87,12 @@ fn dead_daemons(world: &mut World, steps: &mut Steps) -> Result<()> {
 }
 
 fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let cuts: u32 = std::env::var("IOTWASM_POWER_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    let cuts = std::env::var("IOTWASM_POWER_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
+    cut_power(world, steps, cuts)
+}
+
+/// Cuts the power that many times, each during an update, the moments spread over its length.
+pub(crate) fn cut_power(world: &mut World, steps: &mut Steps, cuts: u32) -> Result<()> {
     let mut old = world.stand(5)?;
     world.vm.adjust(&Settings { more: vec!["trial_boots = 10".to_owned()], ..Settings::of(COUNTER) })?;
     world.server.set_fault_for(Fault::Slow(SLOW), Some("/targets/"));

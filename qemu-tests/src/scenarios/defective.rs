@@ -10,42 +10,42 @@ use crate::world::{COUNTER, World};
 const CONFIRMATION_S: u64 = 120;
 
 /// Failing self-test.
-pub(super) const SELF_TEST: Scenario = Scenario {
+pub(crate) const SELF_TEST: Scenario = Scenario {
     name: "failing-self-test",
     about: "a payload whose self-test fails is undone before it runs",
     run: |w, s| undone(w, s, "fails-self-test", &[], "self_test_failed"),
 };
 
 /// Trap during confirmation.
-pub(super) const TRAP: Scenario = Scenario {
+pub(crate) const TRAP: Scenario = Scenario {
     name: "trap-in-trial",
     about: "a payload that traps during its confirmation period is undone",
     run: |w, s| undone(w, s, "traps-late", &[], "trap"),
 };
 
 /// Out of fuel.
-pub(super) const FUEL: Scenario = Scenario {
+pub(crate) const FUEL: Scenario = Scenario {
     name: "out-of-fuel",
     about: "a payload that computes without end is undone",
     run: |w, s| undone(w, s, "spins", &[], "out_of_fuel"),
 };
 
 /// Endless memory, of the runtime.
-pub(super) const MEMORY: Scenario = Scenario {
+pub(crate) const MEMORY: Scenario = Scenario {
     name: "endless-memory",
     about: "a payload that makes the runtime take memory without end meets its cgroup's limit, alone",
     run: |w, s| undone(w, s, "hungry", &[], "out_of_memory"),
 };
 
 /// Missed heartbeat.
-pub(super) const HEARTBEAT: Scenario = Scenario {
+pub(crate) const HEARTBEAT: Scenario = Scenario {
     name: "missed-heartbeat",
     about: "a payload that falls silent is undone",
     run: |w, s| undone(w, s, "silent", &["health.heartbeat_s=5"], "heartbeat_missed"),
 };
 
 /// The others.
-pub(super) const OTHERS: Scenario = Scenario {
+pub(crate) const OTHERS: Scenario = Scenario {
     name: "other-defects",
     about: "growing to the page limit, returning, lingering, panicking, reporting failure, hanging in the self-test",
     run: |w, s| {

@@ -9,34 +9,35 @@ use crate::vm::Vm;
 use crate::world::{COUNTER, World};
 
 /// A fresh device installs what it is configured to run.
-pub(super) const FIRST_INSTALL: Scenario = Scenario {
+pub(crate) const FIRST_INSTALL: Scenario = Scenario {
     name: "first-install",
     about: "a fresh device finds, tries and keeps its payload, and keeps it over a reboot without a network",
     run: first_install,
 };
 
 /// A newer version replaces the old one and its state goes on.
-pub(super) const UPDATE: Scenario = Scenario {
+pub(crate) const UPDATE: Scenario = Scenario {
     name: "update",
     about: "a newer version is tried, kept, and goes on with the old one's data",
     run: update,
 };
 
 /// Only a withdrawal lets a device go back.
-pub(super) const WITHDRAWAL: Scenario = Scenario {
+pub(crate) const WITHDRAWAL: Scenario = Scenario {
     name: "withdrawal",
     about: "a withdrawn version gives way to the highest that is left",
     run: withdrawal,
 };
 
 /// A key of the repository is replaced, with devices in the field.
-pub(super) const ROTATION: Scenario = Scenario {
+pub(crate) const ROTATION: Scenario = Scenario {
     name: "key-rotation",
     about: "devices follow when keys of root, timestamp and vendor are replaced",
     run: rotation,
 };
 
-fn first_install(world: &mut World, steps: &mut Steps) -> Result<()> {
+/// See [`FIRST_INSTALL`].
+pub(crate) fn first_install(world: &mut World, steps: &mut Steps) -> Result<()> {
     let repo = world.begin(&Settings::of(COUNTER))?;
     steps.step("a device without payloads runs none", "0", || Ok(world.vm.payloads()?.len().to_string()))?;
     repo.publish(&Release::new(COUNTER, COUNTER, "1.0.0"))?;
@@ -56,8 +57,10 @@ fn first_install(world: &mut World, steps: &mut Steps) -> Result<()> {
     world.server.set_fault(crate::server::Fault::Vanished);
     world.mirror.set_fault(crate::server::Fault::Vanished);
     let vm = &mut world.vm;
+    let id = vm.sh("cat /data/iotwasm/device-id")?;
     steps.must("the device restarts, and the servers are gone", || vm.reboot())?;
-    steps.step("the payload runs all the same", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
+    steps.step("the payload runs all the same", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
+    steps.step("it is the same device", id.trim(), || Ok(vm.sh("cat /data/iotwasm/device-id")?.trim().to_owned()))
 }
 
 /// What the kernel says of the runner's process.
@@ -71,7 +74,8 @@ fn confinement(vm: &mut Vm) -> Result<String> {
     Ok(format!("no_new_privs {}, seccomp {}, {capabilities}", field("NoNewPrivs:"), field("Seccomp:")))
 }
 
-fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
+/// See [`UPDATE`].
+pub(crate) fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
     let old = world.stand(5)?;
     let count = count(&mut world.vm)?;
     let (repo, new) = world.next_version()?;

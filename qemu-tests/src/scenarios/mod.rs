@@ -1,12 +1,13 @@
 //! The scenarios, in the order in which they run: each a list of steps on a device that is shared where that is harmless.
 
-mod boot;
-mod crash;
-mod defective;
-mod life;
+pub(crate) mod account;
+pub(crate) mod boot;
+pub(crate) mod crash;
+pub(crate) mod defective;
+pub(crate) mod life;
 mod network;
 mod storage;
-mod trust;
+pub(crate) mod trust;
 
 use crate::error::Result;
 use crate::steps::Steps;
@@ -28,6 +29,7 @@ pub const ALL: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     life::FIRST_INSTALL,
     life::UPDATE,
+    account::ACCOUNT,
     defective::SELF_TEST,
     defective::TRAP,
     defective::FUEL,

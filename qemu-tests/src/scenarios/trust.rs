@@ -10,7 +10,7 @@ use crate::steps::Steps;
 use crate::world::{COUNTER, World};
 
 /// Metadata signed by nobody we trust.
-pub(super) const FORGED: Scenario = Scenario {
+pub(crate) const FORGED: Scenario = Scenario {
     name: "forged-repository",
     about: "metadata signed with other keys is refused",
     run: |world, steps| {
@@ -24,7 +24,7 @@ pub(super) const FORGED: Scenario = Scenario {
 };
 
 /// A root that the pinned one did not sign.
-pub(super) const WRONG_ROOT: Scenario = Scenario {
+pub(crate) const WRONG_ROOT: Scenario = Scenario {
     name: "wrong-root",
     about: "a newer root that the pinned root did not sign is refused",
     run: |world, steps| {
@@ -43,7 +43,7 @@ pub(super) const WRONG_ROOT: Scenario = Scenario {
 };
 
 /// A payload that is not the signed one.
-pub(super) const FORGED_PAYLOAD: Scenario = Scenario {
+pub(crate) const FORGED_PAYLOAD: Scenario = Scenario {
     name: "forged-payload",
     about: "a payload with a flipped bit is refused before it touches a slot",
     run: |world, steps| {
@@ -62,7 +62,7 @@ pub(super) const FORGED_PAYLOAD: Scenario = Scenario {
 };
 
 /// Metadata past its date.
-pub(super) const EXPIRED: Scenario = Scenario {
+pub(crate) const EXPIRED: Scenario = Scenario {
     name: "expired-repository",
     about: "metadata past its date is refused",
     run: |world, steps| {
@@ -76,7 +76,7 @@ pub(super) const EXPIRED: Scenario = Scenario {
 };
 
 /// Yesterday's metadata.
-pub(super) const ROLLED_BACK: Scenario = Scenario {
+pub(crate) const ROLLED_BACK: Scenario = Scenario {
     name: "rolled-back-repository",
     about: "older metadata than was seen is refused",
     run: |world, steps| {
@@ -94,7 +94,7 @@ pub(super) const ROLLED_BACK: Scenario = Scenario {
 };
 
 /// No news for too long.
-pub(super) const FROZEN: Scenario = Scenario {
+pub(crate) const FROZEN: Scenario = Scenario {
     name: "frozen-repository",
     about: "a server that repeats itself is found out when the timestamp expires",
     run: |world, steps| {
@@ -110,7 +110,7 @@ pub(super) const FROZEN: Scenario = Scenario {
 };
 
 /// Files of different days.
-pub(super) const MIXED: Scenario = Scenario {
+pub(crate) const MIXED: Scenario = Scenario {
     name: "mixed-repository",
     about: "an old vendor's role under a new snapshot is refused",
     run: |world, steps| {

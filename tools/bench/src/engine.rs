@@ -4,7 +4,7 @@ use std::{error::Error, time::Instant};
 
 use iotwasm_wasmedge::{Engine, HostModule, Limits, Outcome, Value};
 
-use crate::row::{Row, median};
+use qemu_tests::row::{Row, median};
 
 const CALLS: i32 = 100_000;
 

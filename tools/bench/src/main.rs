@@ -2,12 +2,11 @@
 //! are binaries whose size is of interest, each with its limit in megabytes as `PATH=LIMIT`.
 
 mod engine;
-mod row;
 mod tuf;
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
-use row::Row;
+use qemu_tests::row::Row;
 
 const ROUNDS: usize = 25;
 

@@ -13,7 +13,7 @@ use iotwasm_trust::{
 use jiff::{Timestamp, ToSpan};
 use tough::{FilesystemTransport, RepositoryLoader, TargetName};
 
-use crate::row::{Row, median};
+use qemu_tests::row::{Row, median};
 
 const TARGET: &str = "acme/blinky/blinky-1.0.7.wasm";
 /// Vendors and releases of a small product family.

@@ -168,6 +168,8 @@ fn play(stage: &mut Stage, id: &str, slot: Slot, trial: bool) -> Result<Started,
         crashes: 0,
         pid: 1000 + stage.starts,
         start_ms: 1,
+        self_test_ms: 0,
+        interruption_ms: 0,
         since: String::new(),
     };
     stage.show(status.clone());

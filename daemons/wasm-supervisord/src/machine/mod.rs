@@ -201,6 +201,9 @@ struct Alive {
     trial: bool,
     ticket: Option<Ticket>,
     ordered: Instant,
+    began: Instant,
+    /// When its predecessor was asked to make room.
+    asked: Option<Instant>,
     terms: Terms,
     identity: Identity,
     stage: Stage,
@@ -272,7 +275,24 @@ pub struct Machine {
     last_end: Option<End>,
     starts: i64,
     crashes: i64,
-    start_ms: i64,
+    times: Times,
+    /// When the run that is alive was asked to make room for the next.
+    asked: Option<Instant>,
+}
+
+/// How long the last start took, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Times {
+    /// From the order until the self-test passed.
+    start: i64,
+    /// The self-test alone.
+    self_test: i64,
+    /// From asking the old run to make room until the self-test passed.
+    interruption: i64,
+}
+
+fn milliseconds(from: Instant, to: Instant) -> i64 {
+    i64::try_from(to.duration_since(from).as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Machine {
@@ -290,7 +310,8 @@ impl Machine {
             last_end: None,
             starts: 0,
             crashes: 0,
-            start_ms: 0,
+            times: Times::default(),
+            asked: None,
         }
     }
 
@@ -369,6 +390,7 @@ impl Machine {
     /// Drop the run that was to be the next, if there is one.
     fn give_up_next(&mut self, why: &str, out: &mut Vec<Action>) {
         let Some(next) = self.next.take() else { return };
+        self.asked = None;
         self.leaving.insert(next.generation);
         out.push(Action::Kill { generation: next.generation });
         if let Some(ticket) = next.ticket {
@@ -410,7 +432,11 @@ impl Machine {
         if alive.stopping.is_some() {
             return;
         }
-        self.start_ms = i64::try_from(now.duration_since(alive.ordered).as_millis()).unwrap_or(i64::MAX);
+        self.times = Times {
+            start: milliseconds(alive.ordered, now),
+            self_test: milliseconds(alive.began, now),
+            interruption: alive.asked.map_or(0, |asked| milliseconds(asked, now)),
+        };
         if let Some(ticket) = alive.ticket.take() {
             out.push(Action::Started { ticket, outcome: Ok(()) });
         }
@@ -460,6 +486,7 @@ impl Machine {
     /// The next run ended before it began: what runs now goes on.
     fn next_ended(&mut self, end: End, now: Instant, out: &mut Vec<Action>) {
         let Some(next) = self.next.take() else { return };
+        self.asked = None;
         let end = if next.overdue {
             End::new(Reason::StartFailed, format!("was not ready within {} s", PREPARE_LIMIT.as_secs()))
         } else {
@@ -540,7 +567,10 @@ impl Machine {
     fn advance(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.next.as_ref().is_some_and(|next| next.prepared.is_some()) {
             match &mut self.current {
-                Current::Alive(alive) if alive.stopping.is_none() => alive.ask_stop(None, now, out),
+                Current::Alive(alive) if alive.stopping.is_none() => {
+                    self.asked = Some(now);
+                    alive.ask_stop(None, now, out);
+                }
                 Current::Alive(_) => {}
                 Current::Down(_) => self.begin(now, out),
             }
@@ -562,9 +592,19 @@ impl Machine {
         self.starts += 1;
         self.report = Report { health: Health::Unknown, message: String::new() };
         let stage = Stage::SelfTest { until: now + terms.self_test + SELF_TEST_GRACE };
-        let stopping = None;
-        self.current =
-            Current::Alive(Alive { generation, slot, trial, ticket, ordered, terms, identity, stage, stopping });
+        self.current = Current::Alive(Alive {
+            generation,
+            slot,
+            trial,
+            ticket,
+            ordered,
+            began: now,
+            asked: self.asked.take(),
+            terms,
+            identity,
+            stage,
+            stopping: None,
+        });
         out.push(Action::Begin { generation });
     }
 }

@@ -52,7 +52,9 @@ impl Machine {
             starts: self.starts,
             crashes: self.crashes,
             pid: pid.into(),
-            start_ms: self.start_ms,
+            start_ms: self.times.start,
+            self_test_ms: self.times.self_test,
+            interruption_ms: self.times.interruption,
             since,
         }
     }

@@ -87,6 +87,23 @@ fn start_is_answered_when_the_self_test_has_passed() {
 }
 
 #[test]
+fn a_swap_tells_how_long_nothing_ran_and_a_first_start_tells_none() {
+    let ms = Duration::from_millis;
+    let mut bench = Bench::running(false);
+    assert_eq!(bench.status().interruption_ms, 0);
+    bench.start(Slot::B, true, 2);
+    // Prepared while the old one works: costs nothing.
+    bench.now += ms(500);
+    bench.prepared(2);
+    bench.now += ms(30);
+    assert_eq!(bench.end(1, Reason::Stopped), [Action::Begin { generation: 2 }]);
+    bench.now += ms(70);
+    bench.passed(2);
+    let status = bench.status();
+    assert_eq!((status.start_ms, status.self_test_ms, status.interruption_ms), (600, 70, 100));
+}
+
+#[test]
 fn a_failed_self_test_ends_a_trial_for_good() {
     let mut bench = Bench::new();
     bench.start(Slot::A, true, 1);

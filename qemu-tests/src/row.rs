@@ -1,41 +1,44 @@
-//! A row of the table: what was measured, beside what, and what it should be. `build/bench.json` is a list of these.
+//! A row of the measurements' table: what was measured, beside what, and what it should be. `build/bench.json` is a list of these.
 
 use serde::Serialize;
 
 /// One measurement.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
     /// What was measured.
-    pub(crate) name: String,
+    pub name: String,
     /// The figure.
-    pub(crate) value: f64,
+    pub value: f64,
     /// Its unit.
-    pub(crate) unit: &'static str,
+    pub unit: &'static str,
     /// What it was measured beside, with that one's figure; empty if nothing.
-    pub(crate) reference: String,
+    pub reference: String,
     /// The reference's figure divided by ours, or ours by it: the target says which way.
-    pub(crate) ratio: Option<f64>,
+    pub ratio: Option<f64>,
     /// What it should be; empty if nobody said.
-    pub(crate) target: String,
+    pub target: String,
     /// Whether it is; absent where there is no target.
-    pub(crate) met: Option<bool>,
+    pub met: Option<bool>,
 }
 
 impl Row {
     /// A figure alone.
-    pub(crate) fn plain(name: &str, value: f64, unit: &'static str) -> Self {
+    #[must_use]
+    pub fn plain(name: &str, value: f64, unit: &'static str) -> Self {
         Self { name: name.into(), value, unit, reference: String::new(), ratio: None, target: String::new(), met: None }
     }
 
     /// At most this much, in its own unit.
-    pub(crate) fn at_most(mut self, limit: f64) -> Self {
+    #[must_use]
+    pub fn at_most(mut self, limit: f64) -> Self {
         self.target = format!("≤ {limit} {}", self.unit);
         self.met = Some(self.value <= limit);
         self
     }
 
     /// At least so many times faster than the reference.
-    pub(crate) fn faster_than(mut self, reference: &str, value: f64, times: f64) -> Self {
+    #[must_use]
+    pub fn faster_than(mut self, reference: &str, value: f64, times: f64) -> Self {
         let ratio = value / self.value;
         self.reference = format!("{reference}: {value:.3} {}", self.unit);
         self.ratio = Some(ratio);
@@ -45,7 +48,8 @@ impl Row {
     }
 
     /// Beside a reference, without a target.
-    pub(crate) fn beside(mut self, reference: &str, value: f64) -> Self {
+    #[must_use]
+    pub fn beside(mut self, reference: &str, value: f64) -> Self {
         self.reference = format!("{reference}: {value:.3} {}", self.unit);
         self.ratio = Some(self.value / value);
         self
@@ -53,7 +57,8 @@ impl Row {
 }
 
 /// The middle one.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
