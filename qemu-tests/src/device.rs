@@ -247,19 +247,10 @@ impl Vm {
     pub fn wait_running(&mut self, id: &str, version: &str) -> Result<String> {
         let wanted = format!("{version} running, healthy");
         until(&format!("{id} {wanted}"), SETTLE_LIMIT, || {
-            let seen = self.payload(id)?.map_or_else(
-                || "not there".to_owned(),
-                |p| {
-                    format!(
-                        "{} {}, {}{}",
-                        p.version,
-                        p.phase,
-                        p.health,
-                        p.reason.map(|r| format!(" ({r})")).unwrap_or_default()
-                    )
-                },
-            );
-            Ok(if seen == wanted { Look::Is(seen) } else { Look::NotYet(seen) })
+            let Some(payload) = self.payload(id)? else { return Ok(Look::NotYet("not there".to_owned())) };
+            let seen = format!("{} {}, {}", payload.version, payload.phase, payload.health);
+            let why = payload.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+            Ok(if seen == wanted { Look::Is(seen) } else { Look::NotYet(seen + &why) })
         })
     }
 
@@ -280,10 +271,10 @@ impl Vm {
         })
     }
 
-    /// A sample of a daemon's metrics: name with labels, as the file has it.
-    pub fn metric(&mut self, daemon: &str, sample: &str) -> Result<Option<f64>> {
+    /// The sum of a daemon's samples of that name that have these labels, among others; none where there is no such sample.
+    pub fn metric(&mut self, daemon: &str, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>> {
         let text = self.run(&["cat", &format!("/run/iotwasm/metrics/{daemon}.prom")])?;
-        Ok(text.lines().find_map(|l| l.strip_prefix(sample)?.trim().parse().ok()))
+        Ok(sum_of(&text, name, labels))
     }
 
     /// Waits until the update daemon has finished another `checks` checks, told by the requests that a server saw.
@@ -299,5 +290,28 @@ impl Vm {
     /// The journal of a unit, newest lines.
     pub fn journal(&mut self, unit: &str, lines: u32) -> Result<String> {
         self.run(&["journalctl", "--no-pager", "-o", "short-monotonic", "-n", &lines.to_string(), "-u", unit])
+    }
+}
+
+/// Samples in the text format of Prometheus: `name{a="1",b="2"} 3`.
+fn sum_of(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let wanted: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+    let samples = text.lines().filter_map(|line| {
+        let (given, value) = line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once("} ")?;
+        let has = |label: &String| given.split(',').any(|g| g == label);
+        wanted.iter().all(has).then(|| value.trim().parse::<f64>().ok()).flatten()
+    });
+    samples.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_with_the_labels_are_added_and_others_are_not() {
+        let text = "# HELP x Y.\nx{d=\"1\",r=\"trap\"} 2\nx{d=\"1\",r=\"trap\",p=\"b\"} 1\nx{d=\"1\",r=\"fuel\"} 4\nxy{r=\"trap\"} 8\n";
+        assert_eq!(sum_of(text, "x", &[("r", "trap")]), Some(3.0));
+        assert_eq!(sum_of(text, "x", &[("r", "none")]), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Slots are the updater's to write, and its group's (the supervisor's) to read.
@@ -52,8 +52,7 @@ impl Disk for RealDisk {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::DirBuilder::new().mode(DIR_MODE).create(path)?;
-        // The process's umask may have taken the group's rights away.
-        fs::set_permissions(path, fs::Permissions::from_mode(DIR_MODE))
+        set_mode(path, DIR_MODE)
     }
 
     fn write_new(&self, path: &Path, content: &mut dyn Read) -> io::Result<()> {
@@ -64,7 +63,10 @@ impl Disk for RealDisk {
 
     fn take(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
-            Ok(()) => fs::set_permissions(to, fs::Permissions::from_mode(FILE_MODE)),
+            Ok(()) => {
+                join_group_of_folder(to)?;
+                set_mode(to, FILE_MODE)
+            }
             // Two bind mounts of one file system (a unit's ReadWritePaths) are apart for rename as well.
             Err(err) if err.kind() == io::ErrorKind::CrossesDevices => {
                 self.write_new(to, &mut crate::store::open(from)?)
@@ -116,10 +118,10 @@ fn sync_tree(path: &Path, depth: usize) -> io::Result<()> {
         let entry = entry?;
         let (kind, path) = (entry.file_type()?, entry.path());
         if kind.is_dir() {
-            fs::set_permissions(&path, fs::Permissions::from_mode(DIR_MODE))?;
+            set_mode(&path, DIR_MODE)?;
             sync_tree(&path, depth - 1)?;
         } else if kind.is_file() {
-            fs::set_permissions(&path, fs::Permissions::from_mode(FILE_MODE))?;
+            set_mode(&path, FILE_MODE)?;
             RealDisk.sync_file(&path)?;
         } else {
             return Err(io::Error::other("neither a file nor a folder"));
@@ -128,10 +130,71 @@ fn sync_tree(path: &Path, depth: usize) -> io::Result<()> {
     RealDisk.sync_dir(path)
 }
 
+/// Gives a file or folder its rights, which the umask of the process may have narrowed. A folder keeps its setgid bit,
+/// which hands the reader's group on to what is made in it; a right bit is not set again, as a unit may not set it.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    const RIGHTS: u32 = 0o777;
+    let now = fs::symlink_metadata(path)?.permissions().mode();
+    if now & RIGHTS == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(now & 0o2000 | mode))
+}
+
+/// A file that was moved here brought its old folder's group with it.
+fn join_group_of_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let group = fs::metadata(folder)?.gid();
+    if fs::symlink_metadata(path)?.gid() == group {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, None, Some(group))
+}
+
 /// Success if it is not there.
 fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// A folder whose setgid bit hands its group on, as the device's payload folder does; none where this user may not.
+    fn shared_folder() -> Option<(tempfile::TempDir, u32)> {
+        let folder = tempfile::tempdir().unwrap();
+        let group = fs::metadata(folder.path()).unwrap().gid() + 1;
+        std::os::unix::fs::chown(folder.path(), None, Some(group)).ok()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2750)).unwrap();
+        Some((folder, group))
+    }
+
+    fn group_and_mode(path: &Path) -> (u32, u32) {
+        let meta = fs::metadata(path).unwrap();
+        (meta.gid(), meta.mode() & 0o7777)
+    }
+
+    #[test]
+    fn what_is_made_below_a_shared_folder_stays_readable_for_its_group() {
+        let Some((folder, group)) = shared_folder() else { return };
+        let (slot, chain) = (folder.path().join("slot"), folder.path().join("slot/chain"));
+        RealDisk.create_dir(&slot).unwrap();
+        fs::create_dir(&chain).unwrap();
+        fs::write(chain.join("root.json"), "{}").unwrap();
+        RealDisk.write_new(&slot.join("new"), &mut &b"x"[..]).unwrap();
+        let elsewhere = tempfile::tempdir_in(folder.path().parent().unwrap()).unwrap();
+        fs::write(elsewhere.path().join("fetched"), "y").unwrap();
+        RealDisk.take(&elsewhere.path().join("fetched"), &slot.join("taken")).unwrap();
+        RealDisk.sync_tree(&slot).unwrap();
+        for dir in [&slot, &chain] {
+            assert_eq!(group_and_mode(dir), (group, 0o2750), "{}", dir.display());
+        }
+        for file in [slot.join("new"), slot.join("taken"), chain.join("root.json")] {
+            assert_eq!(group_and_mode(&file), (group, 0o640), "{}", file.display());
+        }
     }
 }

@@ -4,6 +4,7 @@ use super::Scenario;
 use crate::error::Result;
 use crate::repo::Release;
 use crate::steps::Steps;
+use crate::vm::Vm;
 use crate::world::{COUNTER, World};
 
 /// Longer than any of the examples stays healthy.
@@ -59,8 +60,11 @@ pub(crate) const OTHERS: Scenario = Scenario {
 
 fn undone(world: &mut World, steps: &mut Steps, example: &str, set: &[&str], reason: &str) -> Result<()> {
     let old = world.stand(CONFIRMATION_S)?;
-    let sample = format!("iot_ota_rollback_total{{reason=\"{reason}\"}}");
-    let before = world.vm.metric("ota-updated", &sample)?.unwrap_or(0.0);
+    let rollbacks = |vm: &mut Vm| {
+        let labels = [("reason", reason)];
+        Ok(vm.metric("ota-updated", "iot_ota_rollback_total", &labels)?.unwrap_or(0.0))
+    };
+    let before = rollbacks(&mut world.vm)?;
     let (repo, new) = world.next_version()?;
     let mut release = Release::new(example, COUNTER, &new);
     for setting in set {
@@ -73,7 +77,7 @@ fn undone(world: &mut World, steps: &mut Steps, example: &str, set: &[&str], rea
     let running = format!("{old} running, healthy");
     steps.step(&format!("{example}: the old version runs again"), &running, || vm.wait_running(COUNTER, &old))?;
     steps.step(&format!("{example}: the rollback is counted under its reason"), "1", || {
-        Ok((vm.metric("ota-updated", &sample)?.unwrap_or(0.0) - before).to_string())
+        Ok((rollbacks(vm)? - before).to_string())
     })?;
     let attempts = vm.history()?.len();
     let server = &world.server;

@@ -50,8 +50,10 @@ pub(crate) fn first_install(world: &mut World, steps: &mut Steps) -> Result<()> 
         Ok(if lines.trim() == "0" { "no".into() } else { "yes".into() })
     })?;
     steps.step("metrics tell the version", "1", || {
-        let sample = "iot_device_payload_version{payload=\"counter\",version=\"1.0.0\"}";
-        Ok(vm.metric("ota-updated", sample)?.map_or_else(|| "missing".into(), |v| v.to_string()))
+        let labels = [("payload_id", COUNTER), ("version", "1.0.0")];
+        Ok(vm
+            .metric("ota-updated", "iot_device_payload_version", &labels)?
+            .map_or_else(|| "missing".into(), |v| v.to_string()))
     })?;
     steps.step("the runner is confined", "no_new_privs 1, seccomp 2, no capabilities", || confinement(vm))?;
     world.server.set_fault(crate::server::Fault::Vanished);
