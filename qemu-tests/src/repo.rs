@@ -160,7 +160,7 @@ impl Repo {
 
     /// Replaces a role's key.
     pub fn rotate(&self, arguments: &[&str]) -> Result<()> {
-        self.change("rotate", arguments)
+        self.change("rotate-key", arguments)
     }
 
     /// A copy with the same keys, that goes its own way.
@@ -177,7 +177,12 @@ impl Repo {
 
     /// The files of a metadata role in the repository, oldest first.
     pub fn metadata(&self, role: &str) -> Result<Vec<PathBuf>> {
-        let folder = self.served().join("metadata");
+        Self::metadata_in(&self.served(), role)
+    }
+
+    /// [`Repo::metadata`] of a copy.
+    pub fn metadata_in(served: &Path, role: &str) -> Result<Vec<PathBuf>> {
+        let folder = served.join("metadata");
         let mut found = Vec::new();
         for entry in fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
             let path = entry.map_err(Error::file("read", &folder))?.path();
@@ -189,9 +194,9 @@ impl Repo {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// The file of a published release.
-    pub fn target(&self, id: &str, version: &str) -> Result<PathBuf> {
-        let folder = self.served().join("targets").join(VENDOR).join(id);
+    /// The file of a release in a copy of what is served.
+    pub fn target_in(served: &Path, id: &str, version: &str) -> Result<PathBuf> {
+        let folder = served.join("targets").join(VENDOR).join(id);
         let wanted = format!(".{id}-{version}.wasm");
         let entries = fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
         let mut paths = entries.filter_map(|e| e.ok().map(|e| e.path()));

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::Scenario;
 use crate::error::{Error, Result};
-use crate::repo::Release;
+use crate::repo::{Release, Repo};
 use crate::steps::Steps;
 use crate::world::{COUNTER, World};
 
@@ -48,14 +48,15 @@ pub(crate) const FORGED_PAYLOAD: Scenario = Scenario {
     about: "a payload with a flipped bit is refused before it touches a slot",
     run: |world, steps| {
         attacked(world, steps, &["hash", "sha256", "digest"], |world| {
-            let fork = world.standing_repo()?.fork("attack")?;
-            fork.publish(&Release::new(COUNTER, COUNTER, "8.0.0"))?;
-            let file = fork.target(COUNTER, "8.0.0")?;
+            let (repo, new) = world.next_version()?;
+            repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
+            let copy = repo.snapshot("attack")?;
+            let file = Repo::target_in(&copy, COUNTER, &new)?;
             let mut bytes = fs::read(&file).map_err(Error::file("read", &file))?;
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             fs::write(&file, bytes).map_err(Error::file("write", &file))?;
-            world.serve(&fork.served());
+            world.serve(&copy);
             Ok(())
         })
     },
@@ -99,9 +100,10 @@ pub(crate) const FROZEN: Scenario = Scenario {
     about: "a server that repeats itself is found out when the timestamp expires",
     run: |world, steps| {
         attacked(world, steps, &["expired"], |world| {
-            let fork = world.standing_repo()?.fork("attack")?;
-            fork.refresh(&["--timestamp-expires", "30s"])?;
-            world.serve(&fork.served());
+            let repo = world.standing_repo()?;
+            repo.refresh(&["--timestamp-expires", "30s"])?;
+            let copy = repo.snapshot("attack")?;
+            world.serve(&copy);
             // Accepted while it is news.
             let World { vm, server, .. } = world;
             vm.wait_checks(server, 1)
@@ -115,14 +117,15 @@ pub(crate) const MIXED: Scenario = Scenario {
     about: "an old vendor's role under a new snapshot is refused",
     run: |world, steps| {
         attacked(world, steps, &["hash", "version", "length", "expected"], |world| {
-            let fork = world.standing_repo()?.fork("attack")?;
-            fork.publish(&Release::new(COUNTER, COUNTER, "8.0.0"))?;
-            let versions = fork.metadata("acme")?;
+            let (repo, new) = world.next_version()?;
+            repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
+            let copy = repo.snapshot("attack")?;
+            let versions = Repo::metadata_in(&copy, "acme")?;
             let [.., old, new] = versions.as_slice() else {
                 return Err(Error::Unreadable { what: "versions of acme", text: format!("{versions:?}") });
             };
             fs::copy(old, new).map_err(Error::file("write", new))?;
-            world.serve(&fork.served());
+            world.serve(&copy);
             Ok(())
         })
     },
