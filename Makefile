@@ -1,6 +1,6 @@
 # iotwasm: every target does its own set-up. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak binaries guests image clean
+.PHONY: help demo test check bench soak compat binaries guests image clean
 SHELL := /bin/bash
 
 IN := scripts/buildroot run
@@ -20,6 +20,10 @@ check: ## the quick loop: format, clippy, unit tests
 
 bench: binaries guests image ## measure; writes build/bench.json
 	$(IN) scripts/bench
+
+compat: ## the engine's binding against the newest WasmEdge that Debian has
+	IOTWASM_SUITE=testing IOTWASM_PACKAGES="build-essential pkg-config libwasmedge-dev ca-certificates" \
+	  CARGO_TARGET_DIR=/cache/target-testing $(IN) cargo test --locked -p iotwasm-wasmedge
 
 soak: binaries guests image ## the long one: many power cuts, fuzzing
 	$(IN) env IOTWASM_POWER_CUTS=$${IOTWASM_POWER_CUTS:-200} $(Q) run --filter power

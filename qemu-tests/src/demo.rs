@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::accel::Accel;
 use crate::error::{Result, chain};
 use crate::repo::Built;
-use crate::scenarios::{account, boot, crash, defective, life, trust};
+use crate::scenarios::{account, boot, crash, defective, life, storage, trust};
 use crate::steps::{Steps, table};
 use crate::world::World;
 
@@ -65,6 +65,12 @@ const STORY: &[Chapter] = &[
         text: "The cut comes at a random moment of download, write, trial and commit. A payload runs as soon as the \
                device is back, and the update ends well.",
         run: |world, steps| crash::cut_power(world, steps, 1),
+    },
+    Chapter {
+        title: "The disk in someone's hands",
+        text: "One bit of the payload is changed on the data partition of a device that is off. The supervisor verifies \
+               again before each start: what nobody signed does not run.",
+        run: storage::alter_payload,
     },
     Chapter {
         title: "The device's own account",

@@ -260,6 +260,14 @@ impl Vm {
         Ok(status.payloads.into_iter().find(|p| p.payload == id).map(|p| p.committed).unwrap_or_default())
     }
 
+    /// Waits until that version is committed, however many attempts it takes.
+    pub fn wait_committed(&mut self, id: &str, version: &str) -> Result<String> {
+        until(&format!("{id} {version} committed"), SETTLE_LIMIT, || {
+            let committed = self.committed(id)?;
+            Ok(if committed == version { Look::Is(committed) } else { Look::NotYet(committed) })
+        })
+    }
+
     /// Waits until a check has failed with an error that contains one of the words; gives that word, or what was said.
     pub fn wait_refused(&mut self, words: &[&'static str]) -> Result<String> {
         until(&format!("a check that fails with one of {words:?}"), SETTLE_LIMIT, || {
@@ -279,10 +287,10 @@ impl Vm {
 
     /// Waits until the update daemon has finished another `checks` checks, told by the requests that a server saw.
     pub fn wait_checks(&mut self, server: &Server, checks: usize) -> Result<()> {
-        let before = server.count("timestamp.json");
+        let before = server.count(".root.json");
         // One more: the request is the beginning of a check.
         until("more checks", SETTLE_LIMIT, || {
-            let seen = server.count("timestamp.json") - before;
+            let seen = server.count(".root.json") - before;
             Ok(if seen > checks { Look::Is(()) } else { Look::NotYet(format!("{seen} of {checks}")) })
         })
     }

@@ -27,8 +27,8 @@ pub enum Fault {
     NotFound,
     /// Answers 503 to everything.
     Unavailable,
-    /// The head and this many bytes of the body, then silence on an open connection.
-    StallAfter(usize),
+    /// Nothing beyond this many bytes of a file, whatever part of it is asked for: silence on an open connection.
+    StallAt(usize),
     /// The head and this many bytes of the body, then the end of the connection.
     TruncateAfter(usize),
     /// The body in pieces with pauses: about this many bytes a second.
@@ -226,7 +226,8 @@ fn answer(stream: &mut TcpStream, head: &Head, root: &Path, fault: &Fault, share
         return Ok(true);
     }
     let limit = match fault {
-        Fault::StallAfter(n) | Fault::TruncateAfter(n) => (*n).min(body.len()),
+        Fault::StallAt(n) => n.saturating_sub(from).min(body.len()),
+        Fault::TruncateAfter(n) => (*n).min(body.len()),
         _ => body.len(),
     };
     note(limit);
@@ -241,7 +242,7 @@ fn answer(stream: &mut TcpStream, head: &Head, root: &Path, fault: &Fault, share
         _ => stream.write_all(&body[..limit])?,
     }
     match fault {
-        Fault::StallAfter(_) if limit < body.len() => {
+        Fault::StallAt(_) if limit < body.len() => {
             stall(shared, fault);
             Ok(false)
         }

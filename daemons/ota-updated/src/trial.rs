@@ -232,8 +232,9 @@ impl Trial {
 
     fn undo(&mut self, reason: Reason, message: &str) -> Action {
         self.state = State::Over;
-        // Neither a withdrawal nor a supervisor that was never there says anything about the payload.
-        let remember = self.tried && reason != Reason::Withdrawn;
+        // Neither a withdrawal, nor a disk that altered what was verified when it was written, nor a supervisor that was
+        // never there says anything about the release.
+        let remember = self.tried && !matches!(reason, Reason::Withdrawn | Reason::NotVerified);
         Action::RollBack { reason, message: message.to_owned(), remember }
     }
 }

@@ -98,7 +98,7 @@ fn every_end_of_the_payload_is_a_rollback_with_its_reason() {
     for reason in Reason::ALL {
         let mut trial = running();
         let action = trial.step(at(10), Event::Seen(ended(Phase::Failed, Some(reason))));
-        let remember = reason != Reason::Withdrawn;
+        let remember = !matches!(reason, Reason::Withdrawn | Reason::NotVerified);
         assert_eq!(reason_of(&action), Some((reason, remember)));
     }
     let mut trial = running();

@@ -133,12 +133,7 @@ pub(crate) fn cut_power(world: &mut World, steps: &mut Steps, cuts: u32) -> Resu
             some_version_runs(vm, &[&old, &new])
         })?;
         server.set_fault_for(Fault::Slow(SLOW), Some("/targets/"));
-        steps.step("and the update ends well", &new, || {
-            until(&format!("{COUNTER} {new} committed"), SETTLE_LIMIT, || {
-                let committed = vm.committed(COUNTER)?;
-                Ok(if committed == new { Look::Is(committed) } else { Look::NotYet(committed) })
-            })
-        })?;
+        steps.step("and the update ends well", &new, || vm.wait_committed(COUNTER, &new))?;
         world.now_stands(&new);
         old = new;
     }

@@ -6,7 +6,7 @@ pub(crate) mod crash;
 pub(crate) mod defective;
 pub(crate) mod life;
 mod network;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod trust;
 
 use crate::error::Result;

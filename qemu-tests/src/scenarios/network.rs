@@ -6,7 +6,7 @@ use super::Scenario;
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::Result;
 use crate::repo::Release;
-use crate::server::Fault;
+use crate::server::{Fault, Server};
 use crate::steps::Steps;
 use crate::wait::{Look, until};
 use crate::world::{COUNTER, World};
@@ -29,47 +29,56 @@ fn unreliable(world: &mut World, steps: &mut Steps) -> Result<()> {
     world.stand(5)?;
     let settings = Settings { more: vec!["stall_timeout_s = 5".to_owned()], ..Settings::of(COUNTER) };
     world.vm.adjust(&settings)?;
-    for (fault, name) in [(Fault::StallAfter(PART), "stalls"), (Fault::TruncateAfter(PART), "truncates")] {
-        world.server.set_fault_for(fault, Some("/targets/"));
-        let (repo, new) = world.next_version()?;
-        repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
-        world.server.forget();
-        let World { vm, server, .. } = world;
-        steps.step(&format!("the server {name} in the middle of a payload"), "payload asked for", || {
-            until("a request for the payload", SETTLE_LIMIT, || {
-                let count = server.count("/targets/");
-                Ok(if count > 0 { Look::Is("payload asked for".into()) } else { Look::NotYet("no request".into()) })
-            })
-        })?;
-        steps.step("the device says that the server failed", "an error", || failed(vm))?;
-        server.set_fault(Fault::None);
-        steps.step("when the server is well again, the release is installed", "committed", || {
-            vm.verdict(COUNTER, &new)
-        })?;
-        steps.step("the download went on where it had stopped", "resumed", || {
-            let resumed = server.seen().iter().any(|s| s.path.contains("/targets/") && s.from.is_some_and(|f| f > 0));
-            Ok(if resumed { "resumed".into() } else { format!("{:?}", server.seen()) })
-        })?;
-        world.now_stands(&new);
-    }
+    world.server.set_fault_for(Fault::StallAt(PART), Some("/targets/"));
+    let (repo, new) = world.next_version()?;
+    repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
+    world.server.forget();
+    let World { vm, server, .. } = world;
+    steps.step("the server stalls in the middle of a payload: the device says so", "an error", || {
+        failed(vm, &format!("{COUNTER}-{new}.wasm"))
+    })?;
+    server.set_fault(Fault::None);
+    steps.step("when the server is well again, the release is installed", &new, || vm.wait_committed(COUNTER, &new))?;
+    steps.step("the download went on where it had stopped", "resumed", || Ok(resumed(server)))?;
+    world.now_stands(&new);
+
+    world.server.set_fault_for(Fault::TruncateAfter(PART), Some("/targets/"));
+    let (repo, new) = world.next_version()?;
+    repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
+    world.server.forget();
+    let World { vm, server, .. } = world;
+    steps.step("the server truncates every answer: piece by piece the release is installed", "committed", || {
+        vm.verdict(COUNTER, &new)
+    })?;
+    steps.step("each piece went on where the last had ended", "resumed", || Ok(resumed(server)))?;
+    server.set_fault(Fault::None);
+    world.now_stands(&new);
+
     world.server.set_fault(Fault::Vanished);
     let (repo, new) = world.next_version()?;
     repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
     let World { vm, server, .. } = world;
-    steps.step("the server is gone: the device says so", "an error", || failed(vm))?;
+    steps.step("the server is gone: the device says so", "an error", || failed(vm, "metadata"))?;
     steps.step("the payload does not care", "healthy", || {
         Ok(vm.payload(COUNTER)?.map_or_else(|| "gone".into(), |p| p.health))
     })?;
     server.set_fault(Fault::None);
-    steps.step("the server is back: the release is installed", "committed", || vm.verdict(COUNTER, &new))?;
+    steps.step("the server is back: the release is installed", &new, || vm.wait_committed(COUNTER, &new))?;
     world.now_stands(&new);
     Ok(())
 }
 
-fn failed(vm: &mut crate::vm::Vm) -> Result<String> {
-    until("an error of a check", SETTLE_LIMIT, || {
+/// Whether a payload was asked for from its middle.
+fn resumed(server: &Server) -> String {
+    let resumed = server.seen().iter().any(|s| s.path.contains("/targets/") && s.from.is_some_and(|f| f > 0));
+    if resumed { "resumed".into() } else { format!("{:?}", server.seen()) }
+}
+
+/// Waits until a check has failed with an error about this.
+fn failed(vm: &mut crate::vm::Vm, about: &str) -> Result<String> {
+    until(&format!("an error about {about}"), SETTLE_LIMIT, || {
         let error = vm.ota_status()?.last_error;
-        Ok(if error.is_empty() { Look::NotYet("no error".into()) } else { Look::Is("an error".into()) })
+        Ok(if error.contains(about) { Look::Is("an error".into()) } else { Look::NotYet(format!("{error:?}")) })
     })
 }
 
@@ -84,7 +93,7 @@ fn mirror(world: &mut World, steps: &mut Steps) -> Result<()> {
     for (fault, only, name) in [
         (Fault::Vanished, None, "is gone"),
         (Fault::Unavailable, None, "answers 503"),
-        (Fault::TruncateAfter(PART), Some("/targets/"), "truncates payloads"),
+        (Fault::StallAt(PART), Some("/targets/"), "stalls in the middle of payloads"),
     ] {
         world.server.set_fault_for(fault, only);
         let (repo, new) = world.next_version()?;
@@ -106,7 +115,7 @@ fn mirror(world: &mut World, steps: &mut Steps) -> Result<()> {
         server.forget();
         until("a request", Duration::from_secs(120), || {
             vm.ota_status()?;
-            Ok(if server.count("timestamp.json") > 0 { Look::Is(()) } else { Look::NotYet("none".into()) })
+            Ok(if server.count(".root.json") > 0 { Look::Is(()) } else { Look::NotYet("none".into()) })
         })
     })
 }

@@ -4,6 +4,7 @@ use super::Scenario;
 use crate::device::SETTLE_LIMIT;
 use crate::error::Result;
 use crate::repo::Release;
+use crate::server::Fault;
 use crate::steps::Steps;
 use crate::vm::Vm;
 use crate::wait::{Look, until};
@@ -20,40 +21,50 @@ pub(super) const ALTERED: Scenario = Scenario {
 pub(super) const FULL_DISK: Scenario =
     Scenario { name: "full-disk", about: "a disk too full is refused before anything is touched", run: full_disk };
 
+/// The payload itself.
+const FLIPPED_BIT: (&str, &str) = (
+    "the payload has a flipped bit",
+    "f=$s/payload.wasm; printf '\\377' | dd of=$f bs=1 seek=$(($(stat -c %s $f) / 2)) conv=notrunc status=none",
+);
+/// What vouches for it.
+const CHANGED_METADATA: (&str, &str) = (
+    "the signed metadata has a changed digit",
+    "f=$(ls $s/chain/*acme.json | head -n1); sed -i 's/\"length\": *[0-9]/\"length\":9/; s/\"length\":[0-9]/\"length\":9/' $f",
+);
+
 fn altered(world: &mut World, steps: &mut Steps) -> Result<()> {
+    alter_payload(world, steps)?;
+    alter(world, steps, CHANGED_METADATA)
+}
+
+/// Changes the payload of a device that is off.
+pub(crate) fn alter_payload(world: &mut World, steps: &mut Steps) -> Result<()> {
+    alter(world, steps, FLIPPED_BIT)
+}
+
+fn alter(world: &mut World, steps: &mut Steps, (what, change): (&str, &str)) -> Result<()> {
+    let version = world.stand(5)?;
     // Without a server: what is shown is what the device does by itself.
-    for (what, change) in [
-        (
-            "the payload has a flipped bit",
-            "f=$s/payload.wasm; printf '\\377' | dd of=$f bs=1 seek=$(($(stat -c %s $f) / 2)) conv=notrunc status=none",
-        ),
-        (
-            "the signed metadata has a changed digit",
-            "f=$(ls $s/chain/*acme.json | head -n1); sed -i 's/\"length\": *[0-9]/\"length\":9/; s/\"length\":[0-9]/\"length\":9/' $f",
-        ),
-    ] {
-        world.fell();
-        world.stand(5)?;
-        world.server.set_fault(crate::server::Fault::Vanished);
-        world.fell();
-        let vm = &mut world.vm;
-        let slot = vm.payload(COUNTER)?.map_or_else(String::new, |p| p.slot);
-        let script = format!("set -e; s=/data/iotwasm/payloads/counter/{slot}; {change}; sync");
-        steps.must(&format!("in a device that is off, {what}"), || {
-            vm.sh("systemctl stop ota-updated.service wasm-supervisord.service")?;
-            vm.sh(&script)?;
-            vm.power_cut()?;
-            vm.boot().map(drop)
-        })?;
-        steps.step("it does not run, and the supervisor says why", "failed: not_verified", || refused(vm))?;
-        steps.step("no process runs it", "0", || {
-            let pids = vm.sh("pgrep -xc iotwasm-runner || true").or_else(|_| vm.sh(
-                "n=0; for c in /proc/[0-9]*/comm; do [ \"$(cat $c 2>/dev/null)\" != iotwasm-runner ] || n=$((n+1)); done; echo $n",
-            ))?;
-            Ok(pids.trim().to_owned())
-        })?;
-    }
-    Ok(())
+    world.server.set_fault(Fault::Vanished);
+    let World { vm, server, .. } = world;
+    let slot = vm.payload(COUNTER)?.map_or_else(String::new, |p| p.slot);
+    let script = format!("set -e; s=/data/iotwasm/payloads/counter/{slot}; {change}; sync");
+    steps.must(&format!("in a device that is off, {what}"), || {
+        vm.sh("systemctl stop ota-updated.service wasm-supervisord.service")?;
+        vm.sh(&script)?;
+        vm.power_cut()?;
+        vm.boot().map(drop)
+    })?;
+    steps.step("it does not run, and the supervisor says why", "failed: not_verified", || refused(vm))?;
+    steps.step("no process runs it", "0", || {
+        let count = "n=0; for c in /proc/[0-9]*/comm; do \
+                     [ \"$(cat $c 2>/dev/null)\" != iotwasm-runner ] || n=$((n+1)); done; echo $n";
+        Ok(vm.sh(count)?.trim().to_owned())
+    })?;
+    server.set_fault(Fault::None);
+    steps.step("with the server back, the device repairs itself", &format!("{version} running, healthy"), || {
+        vm.wait_running(COUNTER, &version)
+    })
 }
 
 fn refused(vm: &mut Vm) -> Result<String> {
@@ -91,12 +102,9 @@ fn full_disk(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("the slots are as they were", &before, || vm.sh(listing))?;
     steps.step("the payload runs", &format!("{old} running, healthy"), || vm.wait_running(COUNTER, &old))?;
     vm.sh("rm /data/filler && sync")?;
-    steps.step("with room again, the release is installed", "committed", || {
+    steps.step("with room again, the release is installed", &new, || {
         vm.check_now()?;
-        until("the release", SETTLE_LIMIT, || {
-            let committed = vm.committed(COUNTER)?;
-            Ok(if committed == new { Look::Is("committed".into()) } else { Look::NotYet(committed) })
-        })
+        vm.wait_committed(COUNTER, &new)
     })?;
     world.now_stands(&new);
     Ok(())

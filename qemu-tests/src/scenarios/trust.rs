@@ -116,7 +116,7 @@ pub(crate) const MIXED: Scenario = Scenario {
     name: "mixed-repository",
     about: "an old vendor's role under a new snapshot is refused",
     run: |world, steps| {
-        attacked(world, steps, &["hash", "version", "length", "expected"], |world| {
+        attacked(world, steps, &["bytes where", "hash", "version"], |world| {
             let (repo, new) = world.next_version()?;
             repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
             let copy = repo.snapshot("attack")?;
