@@ -194,7 +194,10 @@ fn capabilities_have_their_rules() {
         ("gpio.LED = 'out'", "is not a name"),
         ("i2c.eeprom = []", "capabilities.i2c.eeprom: ask for"),
         ("sensors.climate = {}", "capabilities.sensors.climate: ask for"),
-        ("actuators.valve = { writes_per_minute = 0, values = [0] }", "capabilities.actuators.valve.writes_per_minute: is 0"),
+        (
+            "actuators.valve = { writes_per_minute = 0, values = [0] }",
+            "capabilities.actuators.valve.writes_per_minute: is 0",
+        ),
         ("actuators.valve = { writes_per_minute = 1, values = { min = 1, max = 0 } }", "the range is empty"),
     ] {
         let words = error(&with("", &format!("[capabilities]\n{line}")));
