@@ -161,7 +161,6 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     /// A folder whose setgid bit hands its group on, as the device's payload folder does; none where this user may not.
