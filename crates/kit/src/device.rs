@@ -37,7 +37,7 @@ impl Failure for Error {
     }
 }
 
-/// The part of the board file that every daemon needs.
+/// The part of the board file that every daemon needs. The rest of it is the business of the crate iotwasm-grant.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Board {
     /// The board's name, as payloads name it in `boards`.
@@ -85,7 +85,17 @@ pub fn build_time() -> Result<jiff::Timestamp, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_id;
+    use super::{Board, parse_id};
+
+    #[test]
+    fn a_board_file_is_more_than_its_name() {
+        for (text, name) in [
+            (include_str!("../../../board-configs/qemu-x86-64.toml"), "qemu-x86-64"),
+            (include_str!("../../../board-configs/raspberrypi4-64.toml"), "raspberrypi4-64"),
+        ] {
+            assert_eq!(toml::from_str::<Board>(text).unwrap().name, name);
+        }
+    }
 
     #[test]
     fn an_id_is_one_plain_word() {

@@ -4,6 +4,8 @@
 pub const PINNED_ROOT: &str = "/usr/share/iotwasm/root.json";
 /// What the board has.
 pub const BOARD: &str = "/usr/share/iotwasm/board.toml";
+/// What each signing role may ever grant: `<role>.toml`.
+pub const TIERS_D: &str = "/usr/share/iotwasm/tiers.d";
 /// The image's build time, RFC 3339: no clock on the device may be earlier.
 pub const BUILD_TIME: &str = "/usr/lib/iotwasm/build-time";
 /// Defaults that the image ships.

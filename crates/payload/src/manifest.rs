@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use iotwasm_grant::Request;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +57,9 @@ pub struct Manifest {
     /// WASI preview 1: absent means that a reactor may not import it; a command always has it (without directories).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wasi: Option<Wasi>,
-    /// Peripherals that it asks for. Kept, not yet interpreted.
-    #[serde(default, skip_serializing_if = "Capabilities::is_empty")]
-    pub capabilities: Capabilities,
+    /// Peripherals that it asks for, by the names of the board file. Default none.
+    #[serde(default, skip_serializing_if = "Request::is_empty")]
+    pub capabilities: Request,
 }
 
 /// How a payload is entered.
@@ -209,23 +210,6 @@ pub enum Access {
     ReadWrite,
 }
 
-/// The capabilities table. Open for now: it is kept as written, and bounded by the manifest's own length.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Capabilities(toml::Table);
-
-impl Capabilities {
-    /// Nothing is asked for.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The table as written.
-    pub fn table(&self) -> &toml::Table {
-        &self.0
-    }
-}
-
 /// Why some bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -319,7 +303,9 @@ impl Manifest {
         within("limits.stop_ms", l.stop_ms.into(), 0, 30_000, "milliseconds")?;
         within("health.heartbeat_s", self.health.heartbeat_s.into(), 1, 3600, "seconds")?;
         within("health.confirmation_s", self.health.confirmation_s.into(), 1, 86_400, "seconds")?;
-        self.wasi.as_ref().map_or(Ok(()), Wasi::validate)
+        self.wasi.as_ref().map_or(Ok(()), Wasi::validate)?;
+        let beyond = |err: iotwasm_grant::Invalid| invalid(format!("capabilities.{}", err.key), &err.rule);
+        self.capabilities.check().map_err(beyond)
     }
 }
 

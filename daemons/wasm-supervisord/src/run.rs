@@ -382,7 +382,7 @@ fn setup(manifest: &Manifest, folders: &[Folder], bounds: &Bounds) -> Setup {
                 writable: folder.quota.is_some(),
             })
             .collect(),
-        // A TOML table is JSON but for dates, which a capability has no use for.
+        // Names, words and numbers: all of it is JSON.
         capabilities: serde_json::to_value(&manifest.capabilities).unwrap_or_default(),
     }
 }

@@ -1,6 +1,7 @@
 //! `iotwasm payload`: pack, look into, and check payload files.
 
 mod check;
+mod grants;
 mod inspect;
 mod overrides;
 mod pack;
@@ -27,8 +28,12 @@ Without -o the file is named <id>-<version>.wasm. What the checks refuse is not 
     /// Show what a payload holds: manifest, imports, exports, sizes.
     Inspect(inspect::Inspect),
     /// Check payloads as devices do, and list everything that is wrong.
-    #[command(after_help = "Example:
-  iotwasm payload check --board qemu-x86-64 counter-1.0.0.wasm")]
+    #[command(after_help = "Examples:
+  iotwasm payload check --board qemu-x86-64 counter-1.0.0.wasm
+  iotwasm payload check --board board-configs/qemu-x86-64.toml --tiers tiers.d climate-1.0.0.wasm
+
+With a board file and the tiers, it decides about peripherals as the device will: everything that the manifest asks for is
+granted, or all that is too much is listed.")]
     Check(check::Check),
 }
 
@@ -74,6 +79,11 @@ pub(crate) enum Error {
     },
     #[error("{} is refused: {}", path.display(), findings.join("; "))]
     Refused { path: PathBuf, findings: Vec<String> },
+    #[error("could not load what peripherals are judged by")]
+    Peripherals {
+        #[source]
+        err: iotwasm_grant::load::LoadError,
+    },
     #[error("{refused} of {checked} payloads are refused")]
     SomeRefused { refused: usize, checked: usize },
 }
@@ -81,7 +91,9 @@ pub(crate) enum Error {
 impl Failure for Error {
     fn exit_code(&self) -> Code {
         match self {
-            Self::NotToml { .. } | Self::Pack { err: PackError::Manifest { .. }, .. } => Code::Config,
+            Self::NotToml { .. } | Self::Peripherals { .. } | Self::Pack { err: PackError::Manifest { .. }, .. } => {
+                Code::Config
+            }
             Self::NotATable { .. } => Code::Usage,
             _ => Code::Other,
         }

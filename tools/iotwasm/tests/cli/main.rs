@@ -6,5 +6,6 @@ mod device;
 mod interruption;
 mod keys;
 mod payload;
+mod peripherals;
 mod publishing;
 mod rotation;
