@@ -6,6 +6,7 @@ pub(crate) mod crash;
 pub(crate) mod defective;
 pub(crate) mod life;
 mod network;
+mod peripherals;
 pub(crate) mod storage;
 pub(crate) mod trust;
 
@@ -27,6 +28,7 @@ pub struct Scenario {
 /// Every scenario.
 pub const ALL: &[Scenario] = &[
     boot::VERIFIED_BOOT,
+    peripherals::PERIPHERALS,
     life::FIRST_INSTALL,
     life::UPDATE,
     account::ACCOUNT,
