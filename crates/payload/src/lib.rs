@@ -19,6 +19,7 @@ mod sections;
 pub mod slot;
 pub mod store;
 pub mod target;
+mod wanted;
 
 pub use check::{Checked, Finding, Policy, Refused, check};
 pub use digest::Digest;
@@ -27,3 +28,4 @@ pub use manifest::Manifest;
 pub use pack::{inspect, pack};
 pub use slot::{PayloadState, Release, Slot};
 pub use target::PayloadTarget;
+pub use wanted::Wanted;

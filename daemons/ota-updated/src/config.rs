@@ -6,7 +6,7 @@ use std::time::Duration;
 use iotwasm_kit::access::Access;
 use iotwasm_kit::report::{Code, Failure};
 use iotwasm_kit::{config, paths};
-use iotwasm_payload::{PayloadId, Vendor, slot};
+use iotwasm_payload::{PayloadId, Wanted, slot};
 use serde::Deserialize;
 
 use crate::args::Folders;
@@ -69,16 +69,6 @@ impl Default for Config {
             access: Access::default(),
         }
     }
-}
-
-/// One payload that the device runs: a file in `payloads.d`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wanted {
-    /// Payload id.
-    pub id: PayloadId,
-    /// The vendor: the delegated role that must sign it.
-    pub vendor: Vendor,
 }
 
 /// What is wrong with the settings.

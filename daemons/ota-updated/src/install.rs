@@ -14,12 +14,12 @@ use iotwasm_payload::target::{CUSTOM_KEY, PayloadTarget, TargetName, custom_dige
 use iotwasm_payload::{Checked, Digest, Policy, check};
 use iotwasm_trust::{Target, chain};
 
-use crate::config::Wanted;
 use crate::pulse::Pulse;
 use crate::repository::{self, Repository};
 use crate::shared::{Activity, Shared};
 use crate::slots::Slots;
 use crate::{Settings, disk};
+use iotwasm_payload::Wanted;
 
 /// Most releases remembered as refused by the static check, so that they are not fetched again and again.
 const MAX_REFUSED: usize = 64;
@@ -263,7 +263,11 @@ impl Installer {
             let name = release.target.to_string();
             let target = chain::verify(self.repository.pinned_root(), &slots.chain(slot), &name)
                 .map_err(|err| report::chain(&err))?;
-            target.verify(&bytes).map_err(|why| why.to_string())
+            target.verify(&bytes).map_err(|why| why.to_string())?;
+            // New firmware may have a stricter check, or another board's name.
+            let custom = target.custom.as_ref().and_then(|custom| custom.get(CUSTOM_KEY));
+            let target = PayloadTarget::from_custom(custom).map_err(|err| report::chain(&err))?;
+            self.judge(&Candidate { release: release.clone(), target }, &bytes).map(drop)
         };
         verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).is_ok()
     }

@@ -39,10 +39,11 @@ use iotwasm_kit::{device, error, info, lifecycle, paths, varlink};
 use jiff::Timestamp;
 
 use crate::args::Args;
-use crate::config::{Config, Wanted};
+use crate::config::Config;
 use crate::pulse::Pulse;
 use crate::shared::Shared;
 use crate::worker::{Order, Worker};
+use iotwasm_payload::Wanted;
 
 /// How long the worker may take to leave. Nothing is lost after that either: only time.
 const FAREWELL: Duration = Duration::from_secs(10);

@@ -11,10 +11,10 @@ use iotwasm_kit::{report, warn};
 use iotwasm_trust::{Limits, Refusal, Target, Time, Updater};
 
 use crate::Settings;
-use crate::config::Wanted;
 use crate::pulse::Pulse;
 use crate::shared::Shared;
 use crate::transport::{self, Transport};
+use iotwasm_payload::Wanted;
 
 /// What an error means for an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

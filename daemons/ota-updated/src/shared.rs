@@ -67,6 +67,11 @@ pub fn now_text() -> String {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default().to_string()
 }
 
+/// Whether an attempt with this outcome is over: only then it counts.
+fn is_end(outcome: Outcome) -> bool {
+    !matches!(outcome, Outcome::Installing | Outcome::Trial)
+}
+
 impl Shared {
     /// Starts with the history that the disk has.
     #[must_use]
@@ -74,7 +79,7 @@ impl Shared {
         metrics.declare(Kind::Gauge, VERSION, "The payload version that is committed, as a label; always 1.");
         metrics.declare(Kind::Counter, ATTEMPTS, "Attempts that came to this outcome.");
         metrics.declare(Kind::Counter, ROLLBACKS, "Payloads rolled back, by reason.");
-        for outcome in Outcome::ALL {
+        for outcome in Outcome::ALL.into_iter().filter(|outcome| is_end(*outcome)) {
             metrics.set(ATTEMPTS, &[("device_id", &device_id), ("outcome", outcome.as_str())], 0.0);
         }
         for reason in Reason::ALL {
@@ -270,7 +275,9 @@ impl Shared {
     fn count(&self, inner: &mut Inner, attempt: &Attempt) {
         let (payload, outcome) = (&attempt.payload, attempt.outcome.as_str());
         info!("{payload} {} {outcome}: {}", attempt.version, attempt.message);
-        inner.metrics.inc(ATTEMPTS, &[("device_id", &self.device_id), ("outcome", outcome)]);
+        if is_end(attempt.outcome) {
+            inner.metrics.inc(ATTEMPTS, &[("device_id", &self.device_id), ("outcome", outcome)]);
+        }
         if let (Outcome::RolledBack, Some(reason)) = (attempt.outcome, attempt.reason) {
             inner.metrics.inc(ROLLBACKS, &[("device_id", &self.device_id), ("reason", reason.as_str())]);
         }

@@ -10,7 +10,7 @@ use iotwasm_payload::pack;
 use iotwasm_payload::slot::{Event, IllegalTransition, PayloadState, Release, Slot, SlotState, StateError};
 use iotwasm_payload::store::{StoreError, Writer};
 
-use crate::config::Wanted;
+use iotwasm_payload::Wanted;
 
 /// Why the slots could not be read or changed.
 #[derive(Debug, thiserror::Error)]

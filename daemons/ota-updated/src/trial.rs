@@ -232,9 +232,11 @@ impl Trial {
 
     fn undo(&mut self, reason: Reason, message: &str) -> Action {
         self.state = State::Over;
-        // Neither a withdrawal, nor a disk that altered what was verified when it was written, nor a supervisor that was
-        // never there says anything about the release.
-        let remember = self.tried && !matches!(reason, Reason::Withdrawn | Reason::NotVerified);
+        // Says anything about the release: not a withdrawal, a stop by hand, a process that could not be made, a disk
+        // that altered what was verified when it was written, or a supervisor that was never there.
+        let innocent =
+            matches!(reason, Reason::Withdrawn | Reason::Stopped | Reason::StartFailed | Reason::NotVerified);
+        let remember = self.tried && !innocent;
         Action::RollBack { reason, message: message.to_owned(), remember }
     }
 }

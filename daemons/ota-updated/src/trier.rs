@@ -215,11 +215,17 @@ impl Job {
         if let Err(err) = self.supervisor.stop(self.slots.id()).await {
             warn!("{}: {}", self.slots.id(), report::chain(&err));
         }
-        self.slots.apply(&if remember {
+        let undone = self.slots.apply(&if remember {
             slot::Event::TrialFailed { slot, reason: reason.as_str().to_owned() }
         } else {
             slot::Event::TrialAbandoned { slot }
-        })?;
+        });
+        if let Err(err) = undone {
+            // A disk that takes no more: the trial is still written down and goes on from there, and the machine works
+            // meanwhile.
+            self.settle().await;
+            return Err(err.into());
+        }
         self.show();
         self.shared.update(attempt, |a| {
             (a.outcome, a.reason, a.message, a.ended) = (Outcome::RolledBack, Some(reason), message, now_text());
@@ -229,7 +235,8 @@ impl Job {
     }
 
     /// Makes the supervisor run what is committed. Only a courtesy where it fails: whenever the supervisor starts, it
-    /// reads what is committed by itself.
+    /// reads what is committed by itself. A refusal for the moment (what is to be confirmed has just ended) is looked at
+    /// again: what ended as a trial must start as what it is now.
     async fn settle(&mut self) {
         let committed = self.slots.state().committed().map(|(slot, _)| slots::to_api(slot));
         let deadline = Instant::now() + self.rules.patience;
@@ -242,10 +249,15 @@ impl Job {
                 // No trial, so no withdrawal: the daemon stops.
                 _ = self.commands.recv() => return,
             };
-            let absent = matches!(err, supervisor::Error::Connect { .. } | supervisor::Error::Broken { .. });
+            let passing = matches!(
+                err,
+                supervisor::Error::Connect { .. }
+                    | supervisor::Error::Broken { .. }
+                    | supervisor::Error::Refused { err: SupervisorError::WrongState { .. }, .. }
+            );
             warn!("{}: {}", self.slots.id(), report::chain(&err));
             let pause = Some(Instant::now() + PAUSE);
-            if !absent || Instant::now() >= deadline || matches!(self.wait(&mut None, pause).await, Heard::Quit) {
+            if !passing || Instant::now() >= deadline || matches!(self.wait(&mut None, pause).await, Heard::Quit) {
                 return;
             }
         }

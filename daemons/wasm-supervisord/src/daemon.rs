@@ -1,6 +1,13 @@
 //! The daemon's life: settings, edges, socket, boot, work, leave. The only place that knows every concrete type.
 
-use std::{convert::Infallible, ffi::OsString, io, path::PathBuf, rc::Rc, time::Duration};
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
 
 use iotwasm_kit::{
     access, atomic, config as settings, device, lifecycle,
@@ -9,7 +16,7 @@ use iotwasm_kit::{
     report::{self, Code, Failure},
     varlink,
 };
-use iotwasm_payload::store::Reader;
+use iotwasm_payload::{Wanted, store::Reader};
 
 use crate::{
     cgroup::{self, Delegated},
@@ -111,6 +118,9 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<String>, Err
 fn serve() -> Result<(), Error> {
     lifecycle::refuse_root()?;
     let config = settings::load::<Config>(NAME)?.check()?;
+    let folders = (Path::new(paths::VENDOR_CONFIG), Path::new(paths::LOCAL_CONFIG));
+    let wanted = settings::load_each::<Wanted>(folders.0, folders.1, paths::PAYLOADS_D)?;
+    let wanted: Vec<Wanted> = wanted.into_iter().map(|(_, wanted)| wanted).collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Slots are verified on a thread beside the loop; it goes again soon, so that an idle daemon is small.
@@ -118,17 +128,17 @@ fn serve() -> Result<(), Error> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(Error::Serve)?;
-    tokio::task::LocalSet::new().block_on(&runtime, work(config))
+    tokio::task::LocalSet::new().block_on(&runtime, work(config, &wanted))
 }
 
-async fn work(config: Config) -> Result<(), Error> {
+async fn work(config: Config, wanted: &[Wanted]) -> Result<(), Error> {
     let grants = Rc::new(config.access.resolve()?);
     let edges = Rc::new(edges(&config)?);
     let notices = Rc::new(Notices::new(device_id(), Registry::new(NAME)));
     let supervisor = Rc::new(Supervisor::new(edges, Rc::clone(&notices)));
     let listener = lifecycle::listener()?;
     let metrics = tokio::task::spawn_local(write_metrics(notices));
-    supervisor.boot().await;
+    supervisor.boot(wanted).await;
 
     let for_service = Rc::clone(&supervisor);
     let service = move |peer| Service::new(Rc::clone(&for_service), Rc::clone(&grants), peer);

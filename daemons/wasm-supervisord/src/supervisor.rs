@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use iotwasm_api::supervisor::{PayloadStatus, Slot};
 use iotwasm_kit::report;
-use iotwasm_payload::PayloadId;
+use iotwasm_payload::{PayloadId, Wanted};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -55,9 +55,9 @@ impl Supervisor {
         &self.notices
     }
 
-    /// Order every payload that has a committed slot to start, and wait for none of them. What cannot be read is said
-    /// and left out: one damaged state must not stop the other payloads.
-    pub async fn boot(&self) {
+    /// Order every payload that is configured and has a committed slot to start, and wait for none of them. What cannot
+    /// be read is said and left out: one damaged state must not stop the other payloads.
+    pub async fn boot(&self, wanted: &[Wanted]) {
         let store = &self.edges.verifier.store;
         let ids = match store.payloads() {
             Ok(ids) => ids,
@@ -69,7 +69,12 @@ impl Supervisor {
         for id in ids {
             match store.state(&id) {
                 Ok(Some(state)) => {
-                    let Some((slot, _)) = state.committed() else { continue };
+                    let Some((slot, release)) = state.committed() else { continue };
+                    let vendor = &release.target.vendor;
+                    if !wanted.iter().any(|wanted| wanted.id == id && wanted.vendor == *vendor) {
+                        iotwasm_kit::warn!("{id} of {vendor} is not started: no file in payloads.d asks for it");
+                        continue;
+                    }
                     let command = Command::Start { slot: wire_slot(slot), trial: false, reply: None };
                     if let Err(err) = self.send(&id, wire_slot(slot), command).await {
                         iotwasm_kit::error!("{id} is not started: {err}");

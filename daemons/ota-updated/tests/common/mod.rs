@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use iotwasm_api::ota::{Attempt, Outcome, PayloadInfo};
 use iotwasm_kit::metrics::Registry;
+use iotwasm_payload::Wanted;
 use iotwasm_payload::slot::PayloadState;
 use iotwasm_payload::store::Reader;
-use ota_updated::config::{Config, Wanted};
+use ota_updated::config::Config;
 use ota_updated::shared::Shared;
 use ota_updated::{Daemon, Places, Settings};
 
@@ -107,8 +108,10 @@ impl World {
     /// Orders a check and waits until one that began after the order has ended.
     #[track_caller]
     pub fn check(&self) {
-        self.daemon.as_ref().unwrap().check_now();
+        // Counted before the order, for the check may begin before we look; nothing else begins one meanwhile.
+        until("no check is under way", || !self.shared().is_checking());
         let requests = self.web.requests_of(".root.json").len();
+        self.daemon.as_ref().unwrap().check_now();
         until("a check has begun", || self.web.requests_of(".root.json").len() > requests);
         until("the check has ended", || !self.shared().is_checking());
     }

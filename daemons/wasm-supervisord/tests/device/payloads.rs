@@ -7,6 +7,7 @@ use iotwasm_api::{
     Reason,
     supervisor::{Health, PayloadStatus, Phase, Slot},
 };
+use iotwasm_payload::Wanted;
 use wasm_supervisord::{
     keeper::wire_slot,
     machine::End,
@@ -403,7 +404,7 @@ fn a_committed_payload_that_crashes_comes_back() {
         );
         device.install(&Payload::with(OPEN, PASS, &run).settings(FOLDERS), true);
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         let crashed = bench.event("pausing", |status| status.phase == Phase::Backoff).await;
         assert_eq!(crashed.reason, Some(Reason::Trap));
         let back = bench.event("healthy again", |status| status.health == Health::Healthy).await;
@@ -417,7 +418,7 @@ fn a_swap_lets_the_old_one_work_until_the_new_one_is_ready() {
         let device = Device::new();
         device.install(&Payload::reactor(PASS, WORK), true);
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         bench.event("healthy", |status| status.health == Health::Healthy).await;
         let slot = device.install(&Payload::reactor(PASS, WORK).version("1.1.0"), false);
         let started = bench.supervisor.start("probe", wire_slot(slot), true).await.unwrap();
@@ -439,7 +440,7 @@ fn what_was_not_signed_or_was_changed_since_does_not_run_and_the_old_one_goes_on
         let device = Device::new();
         let old = device.install(&Payload::reactor(PASS, WORK), true);
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         bench.event("healthy", |status| status.health == Health::Healthy).await;
         let forged = device.install_forged(&Payload::reactor(PASS, WORK).version("2.0.0"));
         assert_ne!(old, forged);
@@ -465,7 +466,7 @@ fn another_root_vouches_for_nothing() {
         device.install(&payload, true);
         fs::copy(Device::new().path("root.json"), device.path("root.json")).unwrap();
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         let status = bench.event("refused", |status| status.phase == Phase::Failed).await;
         assert_eq!((status.reason, status.starts), (Some(Reason::NotVerified), 0));
     });
@@ -497,9 +498,25 @@ fn a_damaged_state_stops_only_its_own_payload() {
         device.install(&Payload::reactor(PASS, WORK).id("second"), true);
         fs::write(device.path("payloads/first/state.json"), "{").unwrap();
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         bench.event("healthy", |status| status.payload == "second" && status.health == Health::Healthy).await;
         assert!(bench.supervisor.notices().of("first").is_none());
+    });
+}
+
+#[test]
+fn what_is_not_configured_is_not_started_at_boot() {
+    on_loop(async {
+        let device = Device::new();
+        device.install(&Payload::reactor(PASS, WORK), true);
+        let mut bench = device.supervisor();
+        let other_vendor = Wanted { id: "probe".parse().unwrap(), vendor: "bolt".parse().unwrap() };
+        for wanted in [vec![], vec![other_vendor]] {
+            bench.supervisor.boot(&wanted).await;
+            assert!(bench.supervisor.notices().of("probe").is_none());
+        }
+        bench.boot().await;
+        bench.event("healthy", |status| status.health == Health::Healthy).await;
     });
 }
 
@@ -509,7 +526,7 @@ fn a_trial_is_not_started_at_boot() {
         let device = Device::new();
         device.install(&Payload::reactor(PASS, WORK), false);
         let bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         assert!(bench.supervisor.notices().all().is_empty());
     });
 }
@@ -537,7 +554,7 @@ fn everything_is_stopped_at_the_end() {
             device.install(&Payload::reactor(PASS, WORK).id(id), true);
         }
         let mut bench = device.supervisor();
-        bench.supervisor.boot().await;
+        bench.boot().await;
         for id in ["first", "second"] {
             bench.event("running", |status| status.payload == id && status.phase == Phase::Running).await;
         }

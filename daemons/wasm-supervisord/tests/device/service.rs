@@ -62,7 +62,7 @@ fn a_watcher_first_sees_the_present() {
         device.install(&Payload::reactor("(i32.const 0)", WORK), true);
         let (mut bench, socket) = (device.supervisor(), device.path("socket"));
         serve(&bench, &socket, &Access::default(), 0);
-        bench.supervisor.boot().await;
+        bench.boot().await;
         bench.event("running", |status| status.phase == Phase::Running).await;
         let mut watcher = zlink::tokio::unix::connect(&socket).await.unwrap();
         let mut events = pin!(watcher.monitor().await.unwrap());

@@ -14,7 +14,7 @@ use std::{
 use iotwasm_api::supervisor::{Event as Notice, PayloadStatus};
 use iotwasm_kit::metrics::Registry;
 use iotwasm_payload::{
-    Digest, Manifest, PayloadState, PayloadTarget, Release, Slot,
+    Digest, Manifest, PayloadState, PayloadTarget, Release, Slot, Wanted,
     slot::Event,
     store::{Reader, Writer},
     target::{CUSTOM_KEY, custom_digest},
@@ -254,6 +254,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// Boot a device that is configured to run the payloads of the tests.
+    pub(crate) async fn boot(&self) {
+        let wanted =
+            ["probe", "first", "second"].map(|id| Wanted { id: id.parse().unwrap(), vendor: "acme".parse().unwrap() });
+        self.supervisor.boot(&wanted).await;
+    }
+
     /// Wait for an event that fits.
     pub(crate) async fn event(&mut self, what: &str, fits: impl Fn(&PayloadStatus) -> bool) -> PayloadStatus {
         let mut seen = Vec::new();
