@@ -15,6 +15,7 @@ use crate::{
     cgroup::{self, Delegated},
     config::{Config, TooLittle},
     journal::Journal,
+    meter::Rules,
     notices::Notices,
     run::Edges,
     service::Service,
@@ -161,9 +162,13 @@ fn edges(config: &Config) -> Result<Edges, Error> {
             board: device::board()?.name,
         },
         journal: Journal::open(),
-        storage: PathBuf::from(paths::STORAGE),
+        storage: Rules {
+            root: PathBuf::from(paths::STORAGE),
+            check: Duration::from_secs(config.storage.check_s.into()),
+            reserve: u64::from(config.storage.reserve_kib) * 1024,
+            ledger: Rc::default(),
+        },
         settings: config.runner,
-        storage_check: Duration::from_secs(config.storage.check_s.into()),
     })
 }
 

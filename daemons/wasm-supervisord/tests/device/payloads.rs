@@ -1,6 +1,9 @@
 //! Payloads of every temper, run by the real runner in its real sandbox.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::support::{Bench, Device, Payload, SPIN, WORK, on_loop};
 use iotwasm_api::{
@@ -363,6 +366,34 @@ fn folders_over_their_quota_stop_the_payload() {
         let status = bench.event("over", |status| status.phase == Phase::Failed).await;
         assert_eq!(status.reason, Some(Reason::StorageQuota));
         assert!(status.message.contains("/state"), "{}", status.message);
+    });
+}
+
+#[test]
+fn the_old_release_runs_on_beside_what_a_bad_one_left_behind() {
+    on_loop(async {
+        let device = Device::new();
+        let old = device.install(&Payload::reactor(PASS, WORK).settings(FOLDERS), true);
+        let mut bench = device.supervisor();
+        bench.supervisor.boot().await;
+        bench.event("healthy", |status| status.health == Health::Healthy).await;
+        let bad = device.install(&Payload::reactor(PASS, WORK).version("1.1.0").settings(FOLDERS), false);
+        bench.supervisor.start("probe", wire_slot(bad), true).await.unwrap();
+        fs::write(device.storage("probe", "state").join("big"), vec![1; 100 * 1024]).unwrap();
+        let undone = bench.event("over", |status| status.phase == Phase::Failed).await;
+        assert_eq!(undone.reason, Some(Reason::StorageQuota));
+        let again = bench.supervisor.start("probe", wire_slot(bad), true).await;
+        let full = matches!(&again, Err(Refused::NotStarted(End { reason: Reason::StorageQuota, .. })));
+        assert!(full, "who filled it is not begun again: {again:?}");
+
+        bench.supervisor.start("probe", wire_slot(old), false).await.unwrap();
+        while bench.events.try_recv().is_ok() {}
+        // Ten measurements, of which none stops it.
+        let stopped = bench.event("stopped", |status| status.phase != Phase::Running);
+        assert!(tokio::time::timeout(Duration::from_millis(500), stopped).await.is_err());
+        fs::write(device.storage("probe", "state").join("more"), vec![1; 24 * 1024]).unwrap();
+        let status = bench.event("over by its own", |status| status.phase == Phase::Backoff).await;
+        assert_eq!((status.reason, status.version.as_str()), (Some(Reason::StorageQuota), "1.0.0"));
     });
 }
 

@@ -25,6 +25,7 @@ use wasm_supervisord::{
     cgroup::{Bounds, Cell, Cells, Error as CellError},
     config,
     journal::Journal,
+    meter::Rules,
     notices::Notices,
     run::Edges,
     supervisor::Supervisor,
@@ -236,9 +237,13 @@ impl Device {
                 board: BOARD.into(),
             },
             journal: Rc::new(Journal::at(&self.path("journal"))),
-            storage: self.path("storage"),
+            storage: Rules {
+                root: self.path("storage"),
+                check: Duration::from_millis(50),
+                reserve: 0,
+                ledger: Rc::default(),
+            },
             settings: config::Runner::default(),
-            storage_check: Duration::from_millis(50),
         };
         let notices = Rc::new(Notices::new("dev-1".into(), Registry::in_dir(&self.path("metrics"), "s")));
         let (_, events) = notices.subscribe();
