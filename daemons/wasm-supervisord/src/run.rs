@@ -14,7 +14,7 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
 
 use crate::{
     bucket::Bucket,
-    cgroup::{Bounds, Cell, Cells},
+    cgroup::{Bounds, Cell, Cells, Starved},
     config,
     ending::{Remains, classify},
     journal::{Journal, Lines, Voice},
@@ -233,15 +233,15 @@ impl Run {
         }
         stdout.finish(&mut self.voice, Level::Info);
         stderr.finish(&mut self.voice, Level::Warning);
-        let memory_kills = self.clear().await;
+        let starved = self.clear().await;
         let remains =
-            Remains { last_word: self.last_word.take(), status, memory_kills, memory_bytes: self.bounds.memory_bytes };
+            Remains { last_word: self.last_word.take(), status, starved, memory_bytes: self.bounds.memory_bytes };
         self.broken.take().unwrap_or_else(|| classify(&remains))
     }
 
-    /// Empty the cell and remove it. Gives the kills by its memory bound.
-    async fn clear(&self) -> u64 {
-        let memory_kills = self.cell.memory_kills();
+    /// Empty the cell and remove it. Gives whether the kernel ended anything in it for want of memory.
+    async fn clear(&self) -> Option<Starved> {
+        let starved = self.cell.starved();
         if let Err(err) = self.cell.kill() {
             iotwasm_kit::warn!("{}", report::chain(&err));
         }
@@ -254,7 +254,7 @@ impl Run {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        memory_kills
+        starved
     }
 
     async fn obey(&mut self, order: Order, news: &impl AsyncFn(News)) {

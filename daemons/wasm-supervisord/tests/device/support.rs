@@ -22,7 +22,7 @@ use iotwasm_payload::{
 use iotwasm_trust::repo::{Delegation, Document, Key, TargetInfo};
 use tokio::sync::mpsc;
 use wasm_supervisord::{
-    cgroup::{Bounds, Cell, Cells, Error as CellError},
+    cgroup::{Bounds, Cell, Cells, Error as CellError, Starved},
     config,
     journal::Journal,
     meter::Rules,
@@ -67,8 +67,8 @@ impl Cell for OpenCell {
         Ok(())
     }
 
-    fn memory_kills(&self) -> u64 {
-        0
+    fn starved(&self) -> Option<Starved> {
+        None
     }
 
     fn remove(&self) -> Result<(), CellError> {
