@@ -132,8 +132,10 @@ async fn work(config: Config) -> Result<(), Error> {
     supervisor.boot().await;
 
     let for_service = Rc::clone(&supervisor);
+    let control = Rc::clone(&grants);
+    let may_control = move |uid| control.may_control(uid);
     let service = move |peer| Service::new(Rc::clone(&for_service), Rc::clone(&grants), peer);
-    let server = varlink::serve(listener, varlink::Limits::default(), service);
+    let server = varlink::serve_with_control(listener, varlink::Limits::default(), may_control, service);
     let mut watchdog = tokio::time::interval(lifecycle::watchdog().unwrap_or(NO_WATCHDOG));
     let shutdown = lifecycle::shutdown();
     tokio::pin!(server, shutdown);
