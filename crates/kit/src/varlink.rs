@@ -1,4 +1,4 @@
-//! The accept loop of a Varlink service: who called, how many at once, how long a request may be.
+//! The accept loop of a Varlink service: who called, how many at once, how long a request may be and take.
 //!
 //! Each connection gets a server and a service value of its own, so that a call that takes long (a payload's self-test)
 //! holds up nobody else, and a client that does not read its replies holds up only itself.
@@ -13,26 +13,33 @@ use std::{
         unix::net::UnixListener,
     },
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use zlink::connection::socket::{ReadHalf, ReadResult, Socket, UnixSocket};
 
 /// Longest request we read, in bytes: a hundred times what any method needs, and too little to hurt.
 pub const MAX_REQUEST: usize = 64 * 1024;
+/// Between two lines about refused connections: who is refused may try again at once.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(60);
 
-/// How many connections may be open.
+/// How many connections may be open, and how long for nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// In all.
     pub connections: usize,
     /// Of one user; root is not limited by this one, so that a field engineer always gets in.
     pub for_one_user: usize,
+    /// Kept free for users that may control.
+    pub for_control: usize,
+    /// How long a connection may take to send its next request whole. A call that is being answered, and one with `more`,
+    /// takes as long as it takes.
+    pub idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 32, for_one_user: 16 }
+        Self { connections: 32, for_one_user: 16, for_control: 4, idle: Duration::from_secs(60) }
     }
 }
 
@@ -45,15 +52,34 @@ pub struct Peer {
     pub gid: u32,
 }
 
-/// Serve until the future is dropped. Run it in a `tokio::task::LocalSet`.
+/// [`serve_with_control`] where only root controls.
 ///
 /// # Errors
 /// The socket cannot be used at all. A connection that fails ends by itself.
-pub async fn serve<S, F>(listener: UnixListener, limits: Limits, mut service: F) -> io::Result<()>
+pub async fn serve<S, F>(listener: UnixListener, limits: Limits, service: F) -> io::Result<()>
 where
     S: zlink::Service<Bounded> + 'static,
     F: FnMut(Peer) -> S,
 {
+    serve_with_control(listener, limits, |_| false, service).await
+}
+
+/// Serve until the future is dropped, with some places kept for the user ids that may control. Run it in a
+/// `tokio::task::LocalSet`.
+///
+/// # Errors
+/// The socket cannot be used at all. A connection that fails ends by itself.
+pub async fn serve_with_control<S, F>(
+    listener: UnixListener,
+    limits: Limits,
+    may_control: impl Fn(u32) -> bool,
+    mut service: F,
+) -> io::Result<()>
+where
+    S: zlink::Service<Bounded> + 'static,
+    F: FnMut(Peer) -> S,
+{
+    let mut refusals = Refusals::default();
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
     let open: Rc<RefCell<BTreeMap<u32, usize>>> = Rc::default();
@@ -67,8 +93,13 @@ where
                 continue;
             }
         };
-        let Some(place) = Place::take(&open, limits, peer.uid) else {
-            crate::warn!("refused a connection of uid {}: too many are open", peer.uid);
+        let Some(place) = Place::take(&open, limits, peer.uid, may_control(peer.uid)) else {
+            if let Some(count) = refusals.count(Instant::now()) {
+                crate::warn!(
+                    "refused a connection of uid {}: too many are open ({count} refused since this was last said)",
+                    peer.uid
+                );
+            }
             continue;
         };
         let stream = match zlink::tokio::unix::Stream::try_from(stream) {
@@ -78,7 +109,8 @@ where
                 continue;
             }
         };
-        let server = zlink::Server::new(zlink::ReadyListener::new(Bounded(stream)), service(peer));
+        let server =
+            zlink::Server::new(zlink::ReadyListener::new(Bounded { stream, idle: limits.idle }), service(peer));
         tokio::task::spawn_local(async move {
             let _place = place;
             if let Err(err) = boxed(server.run()).await {
@@ -107,12 +139,13 @@ struct Place {
 }
 
 impl Place {
-    fn take(open: &Rc<RefCell<BTreeMap<u32, usize>>>, limits: Limits, uid: u32) -> Option<Self> {
+    fn take(open: &Rc<RefCell<BTreeMap<u32, usize>>>, limits: Limits, uid: u32, may_control: bool) -> Option<Self> {
         {
             let mut open = open.borrow_mut();
             let of_others: usize = open.iter().filter(|(other, _)| **other != 0).map(|(_, n)| n).sum();
             let of_user = open.entry(uid).or_default();
-            if uid != 0 && (of_others >= limits.connections || *of_user >= limits.for_one_user) {
+            let places = limits.connections.saturating_sub(if may_control { 0 } else { limits.for_control });
+            if uid != 0 && (of_others >= places || *of_user >= limits.for_one_user) {
                 return None;
             }
             if uid == 0 && *of_user >= limits.connections {
@@ -132,9 +165,31 @@ impl Drop for Place {
     }
 }
 
-/// A Unix stream that ends the connection when one request is longer than [`MAX_REQUEST`].
+/// Counts refusals between the lines about them.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    count: u64,
+}
+
+impl Refusals {
+    /// One more; how many there were, if it is time to say so.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| now.duration_since(told) < REFUSALS_PAUSE) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+/// A Unix stream that ends the connection when one request is longer than [`MAX_REQUEST`], or takes too long to come.
 #[derive(Debug)]
-pub struct Bounded(zlink::tokio::unix::Stream);
+pub struct Bounded {
+    stream: zlink::tokio::unix::Stream,
+    idle: Duration,
+}
 
 impl Socket for Bounded {
     type ReadHalf = BoundedRead;
@@ -143,14 +198,14 @@ impl Socket for Bounded {
     const CAN_TRANSFER_FDS: bool = true;
 
     fn split(self) -> (Self::ReadHalf, Self::WriteHalf) {
-        let (read, write) = self.0.split();
-        (BoundedRead { inner: read, of_this_request: 0 }, write)
+        let (read, write) = self.stream.split();
+        (BoundedRead { inner: read, of_this_request: 0, idle: self.idle, until: None }, write)
     }
 }
 
 impl AsFd for Bounded {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.stream.as_fd()
     }
 }
 
@@ -162,11 +217,23 @@ pub struct BoundedRead {
     inner: <zlink::tokio::unix::Stream as Socket>::ReadHalf,
     /// Bytes since the last NUL, which ends a Varlink message.
     of_this_request: usize,
+    idle: Duration,
+    /// When the request that we wait for must be whole; none while none is waited for.
+    until: Option<tokio::time::Instant>,
 }
 
 impl ReadHalf for BoundedRead {
     async fn read(&mut self, buf: &mut [u8]) -> zlink::Result<ReadResult> {
-        let result = self.inner.read(buf).await?;
+        // Nobody reads while a call is answered, so that only waiting for a request counts. Bytes that trickle in do not
+        // begin the time anew.
+        let until = *self.until.get_or_insert_with(|| tokio::time::Instant::now() + self.idle);
+        let Ok(result) = tokio::time::timeout_at(until, self.inner.read(buf)).await else {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time").into());
+        };
+        let result = result?;
+        if buf[..result.bytes_read()].contains(&0) {
+            self.until = None;
+        }
         self.of_this_request = pending(self.of_this_request, &buf[..result.bytes_read()]);
         if self.of_this_request > MAX_REQUEST {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long").into());
@@ -276,14 +343,65 @@ mod tests {
 
     #[test]
     fn one_user_cannot_take_every_connection() {
-        let limits = Limits { connections: 4, for_one_user: 2 };
+        let limits = Limits { connections: 4, for_one_user: 2, for_control: 0, ..Limits::default() };
         let open = Rc::default();
-        let held: Vec<_> = (0..5).filter_map(|_| Place::take(&open, limits, 1000)).collect();
+        let held: Vec<_> = (0..5).filter_map(|_| Place::take(&open, limits, 1000, false)).collect();
         assert_eq!(held.len(), 2);
-        assert!(Place::take(&open, limits, 1001).is_some());
-        assert!(Place::take(&open, limits, 0).is_some());
+        assert!(Place::take(&open, limits, 1001, false).is_some());
+        assert!(Place::take(&open, limits, 0, false).is_some());
         drop(held);
-        assert!(Place::take(&open, limits, 1000).is_some());
+        assert!(Place::take(&open, limits, 1000, false).is_some());
+    }
+
+    #[test]
+    fn users_that_may_control_find_a_place_when_others_took_theirs() {
+        let limits = Limits { connections: 6, for_one_user: 3, for_control: 2, ..Limits::default() };
+        let open = Rc::default();
+        let held: Vec<_> = (1000..1010).filter_map(|uid| Place::take(&open, limits, uid, false)).collect();
+        assert_eq!(held.len(), 4);
+        let control: Vec<_> = (0..3).filter_map(|_| Place::take(&open, limits, 990, true)).collect();
+        assert_eq!(control.len(), 2);
+        assert!(Place::take(&open, limits, 0, true).is_some());
+    }
+
+    #[test]
+    fn refusals_are_told_once_a_minute_with_their_count() {
+        let (mut refusals, now) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.count(now), Some(1));
+        assert_eq!(refusals.count(now + Duration::from_secs(59)), None);
+        assert_eq!(refusals.count(now + Duration::from_secs(60)), Some(2));
+    }
+
+    #[test]
+    fn a_connection_that_asks_nothing_or_never_ends_its_request_is_closed() {
+        let limits = Limits { idle: Duration::from_millis(200), ..Limits::default() };
+        with_server(limits, |path| {
+            let mut silent = UnixStream::connect(path).unwrap();
+            let mut trickling = UnixStream::connect(path).unwrap();
+            let mut asking = UnixStream::connect(path).unwrap();
+            asking.write_all(b"{\"method\":\"io.iotwasm.Test.Never\"}\0").unwrap();
+            // Until it is closed: the time does not begin anew with each byte.
+            while trickling.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(matches!(silent.read(&mut [0]), Ok(0)));
+            asking.set_nonblocking(true).unwrap();
+            let waiting = asking.read(&mut [0]).unwrap_err();
+            assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock, "a call that is being answered goes on");
+        });
+    }
+
+    #[test]
+    fn a_connection_that_asks_again_in_time_stays() {
+        let limits = Limits { idle: Duration::from_secs(2), ..Limits::default() };
+        with_server(limits, |path| {
+            let mut stream = UnixStream::connect(path).unwrap();
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(3) {
+                let request = r#"{"method":"io.iotwasm.Test.Echo","parameters":{"text":"hi"}}"#;
+                assert!(call(&mut stream, request).unwrap().contains("hi"));
+            }
+        });
     }
 
     proptest::proptest! {

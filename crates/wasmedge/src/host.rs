@@ -337,7 +337,9 @@ pub(crate) unsafe extern "C" fn trampoline(
     let shared = &*function.shared;
     let mut caller = Caller { frame, shared };
     let body = &mut function.body;
-    // What a panic leaves behind is never used again: the guest ends, and with it the instance.
+    // Where panics unwind (tests, and whoever builds so): what a panic leaves behind is never used again, for the guest
+    // ends, and with it the instance. The workspace's release profile aborts instead, and this catches nothing: there a
+    // panic ends the process, and its hook is the last to speak.
     match catch_unwind(AssertUnwindSafe(|| body(&mut caller, &mut values))) {
         Ok(Ok(value)) => {
             if let (true, Some(value)) = (function.has_result, value) {

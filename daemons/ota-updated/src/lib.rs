@@ -249,6 +249,7 @@ impl Daemon {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(run("set up the event loop"))?;
         let grants = Arc::new(grants);
+        let for_control = Arc::clone(&grants);
         let service = {
             let (shared, orders) = (Arc::clone(&self.shared), self.orders.clone());
             move |peer| service::OtaService {
@@ -259,7 +260,8 @@ impl Daemon {
             }
         };
         let served = tokio::task::LocalSet::new().block_on(&runtime, async {
-            let served = varlink::serve(listener, varlink::Limits::default(), service);
+            let may_control = |uid| for_control.may_control(uid);
+            let served = varlink::serve_with_control(listener, varlink::Limits::default(), may_control, service);
             tokio::select! {
                 served = served => served.map_err(run("serve the socket")),
                 done = shutdown => done.map_err(Error::from),

@@ -60,6 +60,15 @@ pub enum Error {
     },
 }
 
+/// Whose want of memory made the kernel end a process of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starved {
+    /// The cell reached its own bound.
+    ByItself,
+    /// The bound of a group above, or the device's memory.
+    ByOthers,
+}
+
 /// Makes cells.
 ///
 /// Each name is used once at a time. A cell that is dropped without [`Cell::remove`] stays behind until the next start.
@@ -85,8 +94,8 @@ pub trait Cell {
     /// Processes may be left.
     fn kill(&self) -> Result<(), Error>;
 
-    /// Processes that the kernel ended because the memory bound was reached.
-    fn memory_kills(&self) -> u64;
+    /// Whether the kernel ended a process of it for want of memory, and whose.
+    fn starved(&self) -> Option<Starved>;
 
     /// Remove it. Fails while a process is left in it.
     ///
@@ -211,9 +220,9 @@ impl Cell for Group {
         put(&self.path, "cgroup.kill", "1")
     }
 
-    fn memory_kills(&self) -> u64 {
+    fn starved(&self) -> Option<Starved> {
         // A file that cannot be read says nothing; the end is then told as what the wait status says.
-        fs::read_to_string(self.path.join("memory.events")).ok().and_then(|text| memory_kills(&text)).unwrap_or(0)
+        fs::read_to_string(self.path.join("memory.events.local")).ok().and_then(|text| starved(&text))
     }
 
     fn remove(&self) -> Result<(), Error> {
@@ -226,8 +235,18 @@ impl Cell for Group {
     }
 }
 
-fn memory_kills(events: &str) -> Option<u64> {
-    events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+/// `oom_kill` counts the processes that were ended, whoever ran out; `oom` how often this very group reached its bound
+/// with nothing left to reclaim.
+fn starved(events: &str) -> Option<Starved> {
+    let count = |name: &str| {
+        let mut fields = events.lines().filter_map(|line| line.split_once(' '));
+        fields.find(|(field, _)| *field == name).and_then(|(_, value)| value.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    match (count("oom_kill"), count("oom")) {
+        (0, _) => None,
+        (_, 0) => Some(Starved::ByOthers),
+        _ => Some(Starved::ByItself),
+    }
 }
 
 fn put(group: &Path, file: &str, value: &str) -> Result<(), Error> {
@@ -280,8 +299,10 @@ mod tests {
 
     #[test]
     fn kernel_texts_are_read_and_written() {
-        assert_eq!(memory_kills("low 0\noom 4\noom_kill 3\noom_group_kill 1\n"), Some(3));
-        assert_eq!(memory_kills("low 0\n"), None);
+        assert_eq!(starved("low 0\noom 4\noom_kill 3\noom_group_kill 1\n"), Some(Starved::ByItself));
+        assert_eq!(starved("low 0\noom 0\noom_kill 1\noom_group_kill 0\n"), Some(Starved::ByOthers));
+        assert_eq!(starved("oom 2\noom_kill 0\n"), None);
+        assert_eq!(starved("low 0\n"), None);
         assert_eq!(cpu_max(150), "150000 100000");
     }
 }

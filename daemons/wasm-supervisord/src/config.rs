@@ -35,6 +35,9 @@ pub struct Runner {
 pub struct Storage {
     /// How often a running payload's folders are measured against their quotas, in seconds. Default 5; at least 1.
     pub check_s: u32,
+    /// What must stay free on the disk, in KiB: with less, the payload that wrote the most since is stopped. Default
+    /// 8192; 0 for no such floor.
+    pub reserve_kib: u32,
 }
 
 impl Default for Config {
@@ -52,7 +55,7 @@ impl Default for Runner {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { check_s: 5 }
+        Self { check_s: 5, reserve_kib: 8192 }
     }
 }
 
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn defaults_are_in_range_and_zero_is_not() {
         assert!(Config::default().check().is_ok());
-        let config = Config { storage: Storage { check_s: 0 }, ..Config::default() };
+        let config = Config { storage: Storage { check_s: 0, ..Storage::default() }, ..Config::default() };
         assert_eq!(config.check().unwrap_err().key, "storage.check_s");
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     cgroup::{self, Delegated},
     config::{Config, TooLittle},
     journal::Journal,
+    meter::Rules,
     notices::Notices,
     run::Edges,
     service::Service,
@@ -141,8 +142,10 @@ async fn work(config: Config, wanted: &[Wanted]) -> Result<(), Error> {
     supervisor.boot(wanted).await;
 
     let for_service = Rc::clone(&supervisor);
+    let control = Rc::clone(&grants);
+    let may_control = move |uid| control.may_control(uid);
     let service = move |peer| Service::new(Rc::clone(&for_service), Rc::clone(&grants), peer);
-    let server = varlink::serve(listener, varlink::Limits::default(), service);
+    let server = varlink::serve_with_control(listener, varlink::Limits::default(), may_control, service);
     let mut watchdog = tokio::time::interval(lifecycle::watchdog().unwrap_or(NO_WATCHDOG));
     let shutdown = lifecycle::shutdown();
     tokio::pin!(server, shutdown);
@@ -171,9 +174,13 @@ fn edges(config: &Config) -> Result<Edges, Error> {
             board: device::board()?.name,
         },
         journal: Journal::open(),
-        storage: PathBuf::from(paths::STORAGE),
+        storage: Rules {
+            root: PathBuf::from(paths::STORAGE),
+            check: Duration::from_secs(config.storage.check_s.into()),
+            reserve: u64::from(config.storage.reserve_kib) * 1024,
+            ledger: Rc::default(),
+        },
         settings: config.runner,
-        storage_check: Duration::from_secs(config.storage.check_s.into()),
     })
 }
 

@@ -1,9 +1,9 @@
 //! wasm-supervisord: runs each payload in a sandboxed process of its own and watches its health.
 //!
-//! Pure core: [`machine`], [`protocol`], [`ending`], [`bucket`]. Edges: [`verify`] (what may run), [`process`],
-//! [`cgroup`] and [`sandbox`] (how it runs), [`storage`] and [`journal`] (what it leaves behind). [`run`] is one run of
-//! a payload, [`keeper`] one payload, [`supervisor`] all of them, [`service`] what others may ask. The runner is a
-//! program of its own (`iotwasm-runner`): this one never loads a WebAssembly engine.
+//! Pure core: [`machine`], [`protocol`], [`ending`], [`bucket`], [`ledger`]. Edges: [`verify`] (what may run),
+//! [`process`], [`cgroup`] and [`sandbox`] (how it runs), [`storage`], [`meter`] and [`journal`] (what it leaves behind).
+//! [`run`] is one run of a payload, [`keeper`] one payload, [`supervisor`] all of them, [`service`] what others may ask.
+//! The runner is a program of its own (`iotwasm-runner`): this one never loads a WebAssembly engine.
 
 pub mod bucket;
 pub mod cgroup;
@@ -12,7 +12,9 @@ pub mod daemon;
 pub mod ending;
 pub mod journal;
 pub mod keeper;
+pub mod ledger;
 pub mod machine;
+pub mod meter;
 pub mod notices;
 pub mod process;
 pub mod protocol;

@@ -98,6 +98,8 @@ pub enum Ending {
     SetupFailed = 6,
     /// Left its loop after it was asked to.
     Stopped = 7,
+    /// The runner itself, or a host function, failed: a defect of ours.
+    Internal = 8,
 }
 
 /// What a runner tells.
@@ -227,7 +229,7 @@ impl Feeling {
 impl Ending {
     fn from_number(number: u8) -> Option<Self> {
         use Ending::*;
-        [Trap, OutOfFuel, WallClock, Exited, SelfTestFailed, BadPayload, SetupFailed, Stopped]
+        [Trap, OutOfFuel, WallClock, Exited, SelfTestFailed, BadPayload, SetupFailed, Stopped, Internal]
             .into_iter()
             .find(|ending| *ending as u8 == number)
     }
@@ -261,7 +263,7 @@ mod tests {
                 .prop_map(|(n, message)| FromRunner::Health { feeling: Feeling::from_number(n).unwrap(), message }),
             (0..8u8, text).prop_map(|(level, message)| FromRunner::Log { level, message }),
             any::<u32>().prop_map(|count| FromRunner::Dropped { count }),
-            (0..8u8, text)
+            (0..9u8, text)
                 .prop_map(|(n, message)| FromRunner::Ended { ending: Ending::from_number(n).unwrap(), message }),
         ]
     }

@@ -14,11 +14,12 @@ use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
 
 use crate::{
     bucket::Bucket,
-    cgroup::{Bounds, Cell, Cells},
+    cgroup::{Bounds, Cell, Cells, Starved},
     config,
     ending::{Remains, classify},
     journal::{Journal, Lines, Voice},
     machine::{End, Identity, Report, Terms},
+    meter::{Meter, Rules},
     process::Process,
     protocol::{Directory, Ending, Feeling, FromRunner, Setup, ToRunner},
     storage::{self, Folder},
@@ -49,12 +50,10 @@ pub struct Edges {
     pub verifier: Verifier,
     /// Takes what payloads say.
     pub journal: Rc<Journal>,
-    /// Where payloads' folders are.
-    pub storage: PathBuf,
+    /// Where payloads' folders are, and how they are measured.
+    pub storage: Rules,
     /// What every runner gets.
     pub settings: config::Runner,
-    /// How often folders are measured.
-    pub storage_check: Duration,
 }
 
 /// What a run is told.
@@ -79,7 +78,7 @@ pub enum News {
     SelfTestPassed,
     /// The guest's health.
     Reported(Report),
-    /// Its folders are over their quota.
+    /// It wrote more to its folders than it may.
     OverQuota(String),
     /// The last process has gone.
     Ended(End),
@@ -109,8 +108,7 @@ struct Run {
     process: Process,
     cell: Box<dyn Cell>,
     bounds: Bounds,
-    folders: Vec<Folder>,
-    storage_check: Duration,
+    meter: Meter,
     ready: Option<(Terms, Identity)>,
     voice: Voice,
     bucket: Bucket,
@@ -144,7 +142,7 @@ impl Run {
     /// Put the process in its cell and give it its payload.
     fn hand_over(edges: &Edges, which: &Which, mut process: Process, verified: Verified) -> Result<Self, End> {
         let manifest = verified.manifest();
-        let folders = storage::folders(&edges.storage, manifest);
+        let folders = storage::folders(&edges.storage.root, manifest);
         storage::make(&folders).map_err(|err| failed(&err))?;
         let bounds = bounds(&edges.settings, manifest, verified.length());
         let ready = (
@@ -155,6 +153,7 @@ impl Run {
             },
             Identity { version: manifest.version.to_string(), sha256: verified.digest().to_string() },
         );
+        let meter = Meter::new(edges.storage.clone(), which.payload.as_str(), &ready.1.sha256, &folders);
         let setup = ToRunner::Setup(Box::new(setup(manifest, &folders, &bounds)));
         let cell = edges.cells.make(&which.cell, &bounds).map_err(|err| failed(&err))?;
         let handed = cell
@@ -176,8 +175,7 @@ impl Run {
             process,
             cell,
             bounds,
-            folders,
-            storage_check: edges.storage_check,
+            meter,
             ready: Some(ready),
             voice: Voice::new(Rc::clone(&edges.journal), which.payload.as_str(), now),
             bucket: Bucket::new(BURST, PER_SECOND, now),
@@ -189,14 +187,14 @@ impl Run {
     /// Carry orders in and news out until the process has gone.
     async fn follow(mut self, mut orders: mpsc::UnboundedReceiver<Order>, news: &impl AsyncFn(News)) -> End {
         let (mut stdout, mut stderr) = (Stream::new(&mut self.process.stdout), Stream::new(&mut self.process.stderr));
-        let measures = self.folders.iter().any(|folder| folder.quota.is_some());
-        let mut measure = tokio::time::interval(self.storage_check);
+        let measures = self.meter.has_work();
+        let mut measure = tokio::time::interval(self.meter.pace());
         measure.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut kill_at = None;
         let mut heard_out = false;
         loop {
             tokio::select! {
-                order = orders.recv() => self.obey(order.unwrap_or(Order::Kill)),
+                order = orders.recv() => self.obey(order.unwrap_or(Order::Kill), news).await,
                 message = self.process.receive(), if !heard_out => match message {
                     Some(Ok(message)) => {
                         self.hear(message, news).await;
@@ -214,8 +212,11 @@ impl Run {
                 () = stdout.read() => stdout.speak(&mut self.voice, Level::Info),
                 () = stderr.read() => stderr.speak(&mut self.voice, Level::Warning),
                 _ = measure.tick(), if measures => {
-                    if let Some(message) = storage::over_quota(&self.folders) {
-                        news(News::OverQuota(message)).await;
+                    if let Some(stop) = self.meter.look(Instant::now()) {
+                        news(News::OverQuota(stop.message)).await;
+                        if stop.at_once {
+                            self.kill();
+                        }
                     }
                 }
                 () = sleep_until(kill_at) => {
@@ -232,15 +233,15 @@ impl Run {
         }
         stdout.finish(&mut self.voice, Level::Info);
         stderr.finish(&mut self.voice, Level::Warning);
-        let memory_kills = self.clear().await;
+        let starved = self.clear().await;
         let remains =
-            Remains { last_word: self.last_word.take(), status, memory_kills, memory_bytes: self.bounds.memory_bytes };
+            Remains { last_word: self.last_word.take(), status, starved, memory_bytes: self.bounds.memory_bytes };
         self.broken.take().unwrap_or_else(|| classify(&remains))
     }
 
-    /// Empty the cell and remove it. Gives the kills by its memory bound.
-    async fn clear(&self) -> u64 {
-        let memory_kills = self.cell.memory_kills();
+    /// Empty the cell and remove it. Gives whether the kernel ended anything in it for want of memory.
+    async fn clear(&self) -> Option<Starved> {
+        let starved = self.cell.starved();
         if let Err(err) = self.cell.kill() {
             iotwasm_kit::warn!("{}", report::chain(&err));
         }
@@ -253,12 +254,18 @@ impl Run {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        memory_kills
+        starved
     }
 
-    fn obey(&mut self, order: Order) {
+    async fn obey(&mut self, order: Order, news: &impl AsyncFn(News)) {
         let message = match order {
-            Order::Begin => ToRunner::Begin,
+            Order::Begin => {
+                // What ran before has gone, so that the folders are this run's from now on.
+                if let Some(stop) = self.meter.begin(Instant::now()) {
+                    return news(News::OverQuota(stop.message)).await;
+                }
+                ToRunner::Begin
+            }
             Order::AskStop => ToRunner::Stop,
             Order::Kill => return self.kill(),
         };
@@ -372,6 +379,7 @@ fn setup(manifest: &Manifest, folders: &[Folder], bounds: &Bounds) -> Setup {
         wake_up_ms: limits.wake_up_ms,
         self_test_ms: limits.self_test_ms,
         data_bytes: bounds.memory_bytes + DATA_BEYOND,
+        // One limit for the whole process: that of the roomiest folder.
         file_bytes: folders.iter().filter_map(|folder| folder.quota).max().unwrap_or(0),
         environment: manifest.wasi.as_ref().map(|wasi| wasi.environment.clone()).unwrap_or_default(),
         directories: folders

@@ -48,7 +48,7 @@ pub(crate) const HEARTBEAT: Scenario = Scenario {
 /// The others.
 pub(crate) const OTHERS: Scenario = Scenario {
     name: "other-defects",
-    about: "growing to the page limit, returning, lingering, panicking, reporting failure, hanging in the self-test",
+    about: "growing to the page limit, returning, lingering, reporting failure, hanging in the self-test",
     run: |w, s| {
         undone(w, s, "grows", &[], "trap")?;
         undone(w, s, "exits", &[], "exited")?;

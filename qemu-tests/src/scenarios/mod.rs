@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod boot;
 pub(crate) mod crash;
 pub(crate) mod defective;
+pub(crate) mod hostile;
 pub(crate) mod life;
 mod network;
 mod peripherals;
@@ -38,6 +39,7 @@ pub const ALL: &[Scenario] = &[
     defective::MEMORY,
     defective::HEARTBEAT,
     defective::OTHERS,
+    hostile::HOSTILE,
     trust::FORGED,
     trust::WRONG_ROOT,
     trust::FORGED_PAYLOAD,

@@ -1,6 +1,11 @@
 //! Payloads of every temper, run by the real runner in its real sandbox.
 
-use std::{fs, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use crate::support::{Bench, Device, Payload, SPIN, WORK, on_loop};
 use iotwasm_api::{
@@ -368,6 +373,34 @@ fn folders_over_their_quota_stop_the_payload() {
 }
 
 #[test]
+fn the_old_release_runs_on_beside_what_a_bad_one_left_behind() {
+    on_loop(async {
+        let device = Device::new();
+        let old = device.install(&Payload::reactor(PASS, WORK).settings(FOLDERS), true);
+        let mut bench = device.supervisor();
+        bench.boot().await;
+        bench.event("healthy", |status| status.health == Health::Healthy).await;
+        let bad = device.install(&Payload::reactor(PASS, WORK).version("1.1.0").settings(FOLDERS), false);
+        bench.supervisor.start("probe", wire_slot(bad), true).await.unwrap();
+        fs::write(device.storage("probe", "state").join("big"), vec![1; 100 * 1024]).unwrap();
+        let undone = bench.event("over", |status| status.phase == Phase::Failed).await;
+        assert_eq!(undone.reason, Some(Reason::StorageQuota));
+        let again = bench.supervisor.start("probe", wire_slot(bad), true).await;
+        let full = matches!(&again, Err(Refused::NotStarted(End { reason: Reason::StorageQuota, .. })));
+        assert!(full, "who filled it is not begun again: {again:?}");
+
+        bench.supervisor.start("probe", wire_slot(old), false).await.unwrap();
+        while bench.events.try_recv().is_ok() {}
+        // Ten measurements, of which none stops it.
+        let stopped = bench.event("stopped", |status| status.phase != Phase::Running);
+        assert!(tokio::time::timeout(Duration::from_millis(500), stopped).await.is_err());
+        fs::write(device.storage("probe", "state").join("more"), vec![1; 24 * 1024]).unwrap();
+        let status = bench.event("over by its own", |status| status.phase == Phase::Backoff).await;
+        assert_eq!((status.reason, status.version.as_str()), (Some(Reason::StorageQuota), "1.0.0"));
+    });
+}
+
+#[test]
 fn a_command_reports_its_own_self_test() {
     on_loop(async {
         let device = Device::new();
@@ -555,9 +588,15 @@ fn everything_is_stopped_at_the_end() {
         }
         let mut bench = device.supervisor();
         bench.boot().await;
-        for id in ["first", "second"] {
-            bench.event("running", |status| status.payload == id && status.phase == Phase::Running).await;
-        }
+        // In whichever order: the second may be the first.
+        let running = RefCell::new(BTreeSet::new());
+        let both = |status: &PayloadStatus| {
+            if status.phase == Phase::Running {
+                running.borrow_mut().insert(status.payload.clone());
+            }
+            running.borrow().len() == 2
+        };
+        bench.event("running, both", both).await;
         let pids: Vec<_> = bench.supervisor.notices().all().iter().map(|status| status.pid).collect();
         bench.supervisor.stop_all().await;
         assert!(pids.iter().all(|pid| *pid > 0 && fs::metadata(format!("/proc/{pid}")).is_err()), "{pids:?}");

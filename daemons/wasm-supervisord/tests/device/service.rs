@@ -1,6 +1,6 @@
 //! The Varlink service as its callers see it: over a socket, through the proxies that they use.
 
-use std::{os::unix::net::UnixListener, path::Path, pin::pin, rc::Rc};
+use std::{os::unix::net::UnixListener, path::Path, pin::pin, rc::Rc, time::Duration};
 
 use crate::support::{Bench, Device, Payload, SPIN, WORK, on_loop};
 use futures_util::StreamExt;
@@ -14,13 +14,18 @@ use wasm_supervisord::{keeper::wire_slot, service::Service};
 
 /// Serve with this access list for as long as the loop lives.
 fn serve(bench: &Bench, socket: &Path, access: &Access, as_uid: u32) {
+    serve_within(bench, socket, access, as_uid, varlink::Limits::default());
+}
+
+/// [`serve`] with other limits.
+fn serve_within(bench: &Bench, socket: &Path, access: &Access, as_uid: u32, limits: varlink::Limits) {
     let listener = UnixListener::bind(socket).unwrap();
     let (supervisor, grants) = (Rc::clone(&bench.supervisor), Rc::new(access.resolve().unwrap()));
     let service = move |peer: varlink::Peer| {
         let peer = varlink::Peer { uid: as_uid, ..peer };
         Service::new(Rc::clone(&supervisor), Rc::clone(&grants), peer)
     };
-    tokio::task::spawn_local(varlink::serve(listener, varlink::Limits::default(), service));
+    tokio::task::spawn_local(varlink::serve(listener, limits, service));
 }
 
 #[test]
@@ -68,6 +73,26 @@ fn a_watcher_first_sees_the_present() {
         let mut events = pin!(watcher.monitor().await.unwrap());
         let event = events.next().await.unwrap().unwrap().unwrap().event;
         assert_eq!((event.sequence, event.status.phase), (0, Phase::Running));
+    });
+}
+
+#[test]
+fn a_watcher_stays_when_those_who_ask_nothing_are_gone() {
+    on_loop(async {
+        let device = Device::new();
+        let slot = wire_slot(device.install(&Payload::reactor("(i32.const 0)", WORK), false));
+        let (bench, socket) = (device.supervisor(), device.path("socket"));
+        let limits = varlink::Limits { idle: Duration::from_millis(200), ..varlink::Limits::default() };
+        serve_within(&bench, &socket, &Access::default(), 0, limits);
+        let mut watcher = zlink::tokio::unix::connect(&socket).await.unwrap();
+        let mut events = pin!(watcher.monitor().await.unwrap());
+        // Each begins after the watcher, and lasts as long as one may that asks nothing.
+        for _ in 0..2 {
+            let mut silent = tokio::net::UnixStream::connect(&socket).await.unwrap();
+            assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+        bench.supervisor.start("probe", slot, true).await.unwrap();
+        assert_eq!(events.next().await.unwrap().unwrap().unwrap().event.sequence, 1);
     });
 }
 

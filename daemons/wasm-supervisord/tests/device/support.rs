@@ -22,9 +22,10 @@ use iotwasm_payload::{
 use iotwasm_trust::repo::{Delegation, Document, Key, TargetInfo};
 use tokio::sync::mpsc;
 use wasm_supervisord::{
-    cgroup::{Bounds, Cell, Cells, Error as CellError},
+    cgroup::{Bounds, Cell, Cells, Error as CellError, Starved},
     config,
     journal::Journal,
+    meter::Rules,
     notices::Notices,
     run::Edges,
     supervisor::Supervisor,
@@ -66,8 +67,8 @@ impl Cell for OpenCell {
         Ok(())
     }
 
-    fn memory_kills(&self) -> u64 {
-        0
+    fn starved(&self) -> Option<Starved> {
+        None
     }
 
     fn remove(&self) -> Result<(), CellError> {
@@ -236,9 +237,13 @@ impl Device {
                 board: BOARD.into(),
             },
             journal: Rc::new(Journal::at(&self.path("journal"))),
-            storage: self.path("storage"),
+            storage: Rules {
+                root: self.path("storage"),
+                check: Duration::from_millis(50),
+                reserve: 0,
+                ledger: Rc::default(),
+            },
             settings: config::Runner::default(),
-            storage_check: Duration::from_millis(50),
         };
         let notices = Rc::new(Notices::new("dev-1".into(), Registry::in_dir(&self.path("metrics"), "s")));
         let (_, events) = notices.subscribe();

@@ -115,7 +115,7 @@ fn end_of(outcome: Outcome, life: &Life) -> End {
         Outcome::Trap(trap) => (Ending::Trap, trap.message),
         Outcome::OutOfFuel => (Ending::OutOfFuel, "one wake-up used all its fuel".to_owned()),
         Outcome::Cancelled => (Ending::WallClock, "it was cancelled".to_owned()),
-        Outcome::HostPanicked(message) => (Ending::SetupFailed, format!("a host function failed: {message}")),
+        Outcome::HostPanicked(message) => (Ending::Internal, format!("internal error: {message}")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use rustix::{
 };
 use wasm_supervisord::{
     bucket::Bucket,
-    protocol::{FromRunner, MAX_TO_RUNNER, ToRunner},
+    protocol::{Ending, FromRunner, MAX_TO_RUNNER, ToRunner},
 };
 
 /// Messages of the guest at once, and then for each second. A working payload reports every few seconds.
@@ -61,6 +61,19 @@ pub(crate) struct Link {
     bucket: Mutex<Bucket>,
     /// The last word was said: whoever comes later is not heard.
     ended: Mutex<bool>,
+}
+
+/// Make a panic the last word: in a release build it aborts the process, and the signal alone would not tell a defect of
+/// ours from an engine that cannot allocate. What the standard library prints goes to standard error, as ever.
+pub(crate) fn tell_panics(link: &Arc<Link>) {
+    let (link, print) = (Arc::clone(link), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload_as_str().unwrap_or("a panic without words");
+        let place = panic.location().map(|place| format!(" ({}:{})", place.file(), place.line())).unwrap_or_default();
+        let message = format!("internal error: {words}{place}");
+        link.last_word_of_a_panic(&FromRunner::Ended { ending: Ending::Internal, message });
+        print(panic);
+    }));
 }
 
 /// What came within the time.
@@ -183,6 +196,15 @@ impl Link {
         }
     }
 
+    /// As [`Self::last_word_now`], for a thread that panics: whoever holds the lock may be that thread itself.
+    fn last_word_of_a_panic(&self, message: &FromRunner) {
+        if let Ok(mut ended) = self.ended.try_lock()
+            && !std::mem::replace(&mut *ended, true)
+        {
+            self.put(message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+
     fn lock_ended(&self) -> std::sync::MutexGuard<'_, bool> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,4 +229,31 @@ fn inherited() -> io::Result<Option<u32>> {
     }
     // The listing's own descriptor was open while it was read, and is gone now.
     Ok(open.into_iter().find(|fd| std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_the_last_word_and_says_where() {
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let bucket = Mutex::new(Bucket::new(BURST, PER_SECOND, Instant::now()));
+        let link = Arc::new(Link { socket: theirs, bucket, ended: Mutex::new(false) });
+        tell_panics(&link);
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+        link.last_word(&FromRunner::Ended { ending: Ending::Trap, message: "too late".into() });
+        let mut packet = [0; 512];
+        let (n, _) = rustix::net::recv(&ours, &mut packet[..], RecvFlags::DONTWAIT).unwrap();
+        let message = FromRunner::decode(&packet[..n]).unwrap();
+        let FromRunner::Ended { ending: Ending::Internal, message } = message else { panic!("{message:?}") };
+        assert!(message.starts_with("internal error: on purpose (") && message.contains("link.rs:"), "{message}");
+        assert!(rustix::net::recv(&ours, &mut packet[..], RecvFlags::DONTWAIT).is_err());
+    }
 }

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Ok(link) => link,
         Err(err) => return iotwasm_kit::report::exit(Err(err)),
     };
+    link::tell_panics(&link);
     let (ending, message) = match setup::enter(&link) {
         Ok(Some(ready)) => guest::run(&link, ready),
         // The supervisor changed its mind, or is gone: nobody waits for a last word.
