@@ -47,8 +47,8 @@ fn unreliable(world: &mut World, steps: &mut Steps) -> Result<()> {
     repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
     world.server.forget();
     let World { vm, server, .. } = world;
-    steps.step("the server truncates every answer: piece by piece the release is installed", "committed", || {
-        vm.verdict(COUNTER, &new)
+    steps.step("the server truncates every answer: piece by piece the release is installed", &new, || {
+        vm.wait_committed(COUNTER, &new)
     })?;
     steps.step("each piece went on where the last had ended", "resumed", || Ok(resumed(server)))?;
     server.set_fault(Fault::None);
