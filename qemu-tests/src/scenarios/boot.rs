@@ -48,9 +48,9 @@ pub(crate) fn verified_boot(world: &mut World, steps: &mut Steps) -> Result<()> 
         })?;
         steps.step(&format!("{unit} is confined (exposure below 2.0)"), "below 2.0", || exposure(vm, unit))?;
     }
-    // systemd-resolved makes this name up from the routes, so that nobody outside is asked.
-    steps.step("names are resolved", "10.0.2.2", || {
-        let found = vm.run(&["getent", "ahostsv4", "_gateway"])?;
+    // systemd-resolved answers this name itself: nobody outside is asked.
+    steps.step("names are resolved", "127.0.0.53", || {
+        let found = vm.run(&["getent", "ahostsv4", "_localdnsstub"])?;
         Ok(found.split_whitespace().next().unwrap_or_default().to_owned())
     })?;
     steps.step("nothing failed to start", "0", || {
