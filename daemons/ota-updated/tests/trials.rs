@@ -77,6 +77,18 @@ fn every_kind_of_failure_is_rolled_back_with_its_reason_and_the_old_release_runs
 }
 
 #[test]
+fn a_release_that_ends_in_the_moment_of_its_commit_is_started_again_as_what_it_is_now() {
+    let mut world = World::new();
+    world.repo.release("blinky", "1.0.0");
+    world.start().until_committed("1.0.0");
+    world.supervisor.set("1.1.0", Script::EndsAtConfirm);
+    world.repo.release("blinky", "1.1.0");
+    world.check();
+    world.until_committed("1.1.0");
+    until("it runs, and not as a trial", || world.supervisor.runs("blinky") == Some(("1.1.0".into(), Slot::B, false)));
+}
+
+#[test]
 fn a_release_that_is_not_to_blame_is_undone_and_tried_again() {
     for script in [
         Script::StartFails(Reason::NotVerified),

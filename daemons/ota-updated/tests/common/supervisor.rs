@@ -23,6 +23,8 @@ pub enum Script {
     /// Ends right after its start.
     Ends(Reason),
     ReportsFailed,
+    /// Healthy until the very moment at which its trial is to be confirmed.
+    EndsAtConfirm,
     /// Never reports anything.
     Silent,
 }
@@ -209,6 +211,10 @@ impl Service {
     async fn confirm(&self, payload: String, slot: Slot) -> Result<Started, SupervisorError> {
         let mut stage = self.0.lock().unwrap();
         stage.called(format!("confirm {payload} {slot:?}"));
+        let trial = stage.running.get(&payload).filter(|s| s.trial).map(|s| s.version.clone());
+        if trial.is_some_and(|version| stage.scripts.get(&version) == Some(&Script::EndsAtConfirm)) {
+            stage.end(&payload, Phase::Failed, Reason::Trap);
+        }
         match stage.running.get(&payload).cloned() {
             Some(status) if status.slot == slot && status.phase == Phase::Running => {
                 let status = PayloadStatus { trial: false, ..status };
