@@ -144,7 +144,9 @@ async fn tough(repository: &Path, root: &[u8], scratch: &Path) -> Res<f64> {
         .datastore(datastore)
         .load()
         .await?;
-    loaded.save_target(&TargetName::new(TARGET)?, store.path().join("out"), tough::Prefix::None).await?;
+    let out = store.path().join("out");
+    std::fs::create_dir(&out)?;
+    loaded.save_target(&TargetName::new(TARGET)?, &out, tough::Prefix::None).await?;
     Ok(millis(start))
 }
 
