@@ -114,7 +114,7 @@ fn swaps(vm: &mut Vm) -> Result<Vec<Row>> {
     ])
 }
 
-/// From the kernel's start to the payload's first healthy report, beside the same device without our daemons reaching
+/// From the kernel's start until the payload has passed its self-test and runs, beside the same device without our daemons reaching
 /// multi-user.target.
 fn boots(vm: &mut Vm) -> Result<Row> {
     let without = BootOptions {

@@ -65,11 +65,6 @@ impl Steps {
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
-
-    /// Takes another scenario's rows in, as the demonstration does.
-    pub fn append(&mut self, other: Self) {
-        self.rows.extend(other.rows);
-    }
 }
 
 /// The table: step, expected, seen, ok.
