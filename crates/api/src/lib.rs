@@ -4,6 +4,7 @@
 //! Every name on the wire is snake_case; times are RFC 3339 in UTC; sizes are bytes; durations carry their unit in the
 //! field's name.
 
+pub mod capabilities;
 pub mod ota;
 pub mod reason;
 pub mod supervisor;

@@ -30,6 +30,8 @@ pub enum Reason {
     NotVerified,
     /// The module or its manifest breaks the rules for payloads.
     BadPayload,
+    /// Its manifest asks for more than its signer may grant or the board has.
+    CapabilityRefused,
     /// The runner could not be started or set up.
     StartFailed,
     /// More in its read-write directories than its quota.
@@ -46,7 +48,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that show zero before the first event.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SelfTestFailed,
         Self::Trap,
         Self::OutOfFuel,
@@ -58,6 +60,7 @@ impl Reason {
         Self::Killed,
         Self::NotVerified,
         Self::BadPayload,
+        Self::CapabilityRefused,
         Self::StartFailed,
         Self::StorageQuota,
         Self::NoBootsLeft,
@@ -81,6 +84,7 @@ impl Reason {
             Self::Killed => "killed",
             Self::NotVerified => "not_verified",
             Self::BadPayload => "bad_payload",
+            Self::CapabilityRefused => "capability_refused",
             Self::StartFailed => "start_failed",
             Self::StorageQuota => "storage_quota",
             Self::NoBootsLeft => "no_boots_left",

@@ -1,7 +1,7 @@
 //! The interfaces that a payload may import: every function with its exact type, and what lets a payload use it.
 //!
-//! The one table of what exists. A new interface (gpio, i2c, spi, sensors, topics) is a new entry of [`INTERFACES`] with
-//! a [`Needs`] of its own; the runner implements the same names. What is not in the table is refused before any engine
+//! The one table of what exists. A new interface (topics) is a new entry of [`INTERFACES`] with a [`Needs`] of its own;
+//! the runner implements the same names. What is not in the table is refused before any engine
 //! sees the module.
 
 use std::fmt;
@@ -44,6 +44,16 @@ pub enum Needs {
     Nothing,
     /// `[wasi]`, or the entry style command.
     Wasi,
+    /// At least one of `[capabilities.sensors]`.
+    Sensors,
+    /// At least one of `[capabilities.gpio]`.
+    Gpio,
+    /// At least one of `[capabilities.i2c]`.
+    I2c,
+    /// At least one of `[capabilities.spi]`.
+    Spi,
+    /// At least one of `[capabilities.actuators]`.
+    Actuators,
 }
 
 impl Needs {
@@ -52,6 +62,11 @@ impl Needs {
         match self {
             Self::Nothing => true,
             Self::Wasi => manifest.has_wasi(),
+            Self::Sensors => !manifest.capabilities.sensors.is_empty(),
+            Self::Gpio => !manifest.capabilities.gpio.is_empty(),
+            Self::I2c => !manifest.capabilities.i2c.is_empty(),
+            Self::Spi => !manifest.capabilities.spi.is_empty(),
+            Self::Actuators => !manifest.capabilities.actuators.is_empty(),
         }
     }
 }
@@ -61,6 +76,11 @@ impl fmt::Display for Needs {
         f.write_str(match self {
             Self::Nothing => "nothing",
             Self::Wasi => "[wasi] in the manifest, or entry.style = \"command\"",
+            Self::Sensors => "a sensor in [capabilities.sensors] of the manifest",
+            Self::Gpio => "a line in [capabilities.gpio] of the manifest",
+            Self::I2c => "a device in [capabilities.i2c] of the manifest",
+            Self::Spi => "a device in [capabilities.spi] of the manifest",
+            Self::Actuators => "an actuator in [capabilities.actuators] of the manifest",
         })
     }
 }
@@ -80,6 +100,16 @@ pub struct Interface {
 pub const IOTWASM: &str = "iotwasm";
 /// Module name of WASI preview 1.
 pub const WASI: &str = "wasi_snapshot_preview1";
+/// Module name of the sensor interface.
+pub const SENSORS: &str = "iotwasm_sensors";
+/// Module name of the lines: wasi-gpio's digital pins, lowered.
+pub const GPIO: &str = "iotwasm_gpio";
+/// Module name of the I2C devices: wasi-i2c, lowered.
+pub const I2C: &str = "iotwasm_i2c";
+/// Module name of the SPI devices: wasi-spi, lowered.
+pub const SPI: &str = "iotwasm_spi";
+/// Module name of the actuators.
+pub const ACTUATORS: &str = "iotwasm_actuators";
 /// The function that reports health; a command must import it, since nothing else tells its self-test's result.
 pub const HEALTH: &str = "iotwasm_health";
 /// A reactor's self-test, `() -> i32`, 0 for passed.
@@ -97,6 +127,11 @@ pub const MEMORY: &str = "memory";
 pub const INTERFACES: &[Interface] = &[
     Interface { module: IOTWASM, needs: Needs::Nothing, functions: IOTWASM_FUNCTIONS },
     Interface { module: WASI, needs: Needs::Wasi, functions: WASI_FUNCTIONS },
+    Interface { module: SENSORS, needs: Needs::Sensors, functions: SENSOR_FUNCTIONS },
+    Interface { module: GPIO, needs: Needs::Gpio, functions: GPIO_FUNCTIONS },
+    Interface { module: I2C, needs: Needs::I2c, functions: I2C_FUNCTIONS },
+    Interface { module: SPI, needs: Needs::Spi, functions: SPI_FUNCTIONS },
+    Interface { module: ACTUATORS, needs: Needs::Actuators, functions: ACTUATOR_FUNCTIONS },
 ];
 
 /// The interface with this module name.
@@ -121,6 +156,75 @@ const fn f(name: &'static str, params: &'static [Val]) -> Function {
 /// ABI 1 of the runner.
 const IOTWASM_FUNCTIONS: &[Function] =
     &[f("iotwasm_health", &[I32, I32, I32]), f("iotwasm_log", &[I32, I32, I32]), f("iotwasm_wait", &[I64])];
+
+/// The sensor interface. A text is a pointer and a length; a list of names has a newline between two.
+const SENSOR_FUNCTIONS: &[Function] = &[
+    // (buffer, size, length out)
+    f("get_sensors", &[I32, I32, I32]),
+    // (sensor)
+    f("turn_on", &[I32, I32]),
+    f("turn_off", &[I32, I32]),
+    // (sensor, attribute, value)
+    f("config", &[I32, I32, I32, I32, I32, I32]),
+    // (sensor, capability or attribute, buffer, size, length out)
+    f("read", &[I32, I32, I32, I32, I32, I32, I32]),
+];
+
+/// Lines.
+const GPIO_FUNCTIONS: &[Function] = &[
+    // (label, flags, pin out)
+    f("get", &[I32, I32, I32, I32]),
+    // (pin, state out)
+    f("read", &[I32, I32]),
+    // (pin, state)
+    f("set_state", &[I32, I32]),
+    // (pin, mode)
+    f("set_pin_mode", &[I32, I32]),
+    // (pin, edges)
+    f("watch", &[I32, I32]),
+    // (pin, milliseconds, event out)
+    f("next_event", &[I32, I64, I32]),
+    // (pin)
+    f("drop", &[I32]),
+];
+
+/// I2C devices.
+const I2C_FUNCTIONS: &[Function] = &[
+    // (name, device out)
+    f("open", &[I32, I32, I32]),
+    // (device, buffer, length)
+    f("read", &[I32, I32, I32]),
+    // (device, data, length)
+    f("write", &[I32, I32, I32]),
+    // (device, data, length, buffer, length)
+    f("write_read", &[I32, I32, I32, I32, I32]),
+    // (device, operations, count)
+    f("transaction", &[I32, I32, I32]),
+];
+
+/// SPI devices.
+const SPI_FUNCTIONS: &[Function] = &[
+    // (buffer, size, length out)
+    f("get_device_names", &[I32, I32, I32]),
+    // (name, device out)
+    f("open_device", &[I32, I32, I32]),
+    // (device, frequency, mode, least significant bit first)
+    f("configure", &[I32, I32, I32, I32]),
+    // (device, buffer, length)
+    f("read", &[I32, I32, I32]),
+    // (device, data, length)
+    f("write", &[I32, I32, I32]),
+    // (device, data, buffer, length of each)
+    f("transfer", &[I32, I32, I32, I32]),
+    // (device, operations, count)
+    f("transaction", &[I32, I32, I32]),
+];
+
+/// Actuators.
+const ACTUATOR_FUNCTIONS: &[Function] = &[
+    // (name, value, milliseconds until the next may pass out, or 0)
+    f("write", &[I32, I32, I32, I32, I32]),
+];
 
 /// WASI preview 1, but for `sock_*` (a payload has no network) and `proc_raise` (the signal would hit the runner).
 const WASI_FUNCTIONS: &[Function] = &[

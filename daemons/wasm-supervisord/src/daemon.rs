@@ -17,6 +17,7 @@ use iotwasm_kit::{
     varlink,
 };
 use iotwasm_payload::{Wanted, store::Reader};
+use iotwasm_verify::Verifier;
 
 use crate::{
     cgroup::{self, Delegated},
@@ -27,7 +28,6 @@ use crate::{
     run::Edges,
     service::Service,
     supervisor::Supervisor,
-    verify::Verifier,
 };
 
 /// Name of the daemon, its settings and its metrics.

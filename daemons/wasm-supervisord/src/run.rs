@@ -10,6 +10,7 @@ use std::{
 use iotwasm_api::{Reason, supervisor::Health};
 use iotwasm_kit::{log::Level, report};
 use iotwasm_payload::{Manifest, PayloadId, Slot, manifest::EntryStyle};
+use iotwasm_verify::Verifier;
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     process::Process,
     protocol::{Directory, Ending, Feeling, FromRunner, Setup, ToRunner},
     storage::{self, Folder},
-    verify::{Verified, Verifier},
+    verify::{self, Verified},
 };
 
 /// Between a runner's last word and its end; then it is killed.
@@ -129,7 +130,7 @@ impl Run {
         news(News::Process(process.id())).await;
         let verified = {
             let (verifier, payload, slot) = (edges.verifier.clone(), which.payload.clone(), which.slot);
-            let verify = tokio::task::spawn_blocking(move || verifier.verify(&payload, slot));
+            let verify = tokio::task::spawn_blocking(move || verify::verify(&verifier, &payload, slot));
             tokio::select! {
                 verified = verify => verified.map_err(|err| failed(&err))?,
                 _ = killed(orders) => return Err(given_up()),

@@ -1,35 +1,18 @@
-//! What may run: read once, verified here and by nobody else's word, then kept where nobody can change it.
-//!
-//! The bytes that were verified go on in a sealed memory file, and the runner gets that file: what was verified is what
-//! runs, whatever happens to the slot meanwhile. Expiry does not count here: a device without a network keeps working.
+//! What may run, kept where nobody can change it: the bytes that were verified go on in a sealed memory file, and the
+//! runner gets that file. What was verified is what runs, whatever happens to the slot meanwhile.
 
 use std::{
     fs::File,
     io::{self, Write},
     os::fd::OwnedFd,
-    path::PathBuf,
 };
 
 use iotwasm_api::Reason;
-use iotwasm_payload::{
-    Digest, Manifest, PayloadId, PayloadTarget, Policy, Refused, Slot,
-    store::{Reader, StoreError},
-    target::{CUSTOM_KEY, TargetError},
-};
+use iotwasm_payload::{Digest, Manifest, PayloadId, Slot};
+use iotwasm_verify::Verifier;
 use rustix::fs::{MemfdFlags, SealFlags};
 
-/// What is needed to judge a slot.
-#[derive(Debug, Clone)]
-pub struct Verifier {
-    /// The slots, which we only read.
-    pub store: Reader,
-    /// The root of trust on the verified root file system.
-    pub pinned_root: PathBuf,
-    /// The board's name.
-    pub board: String,
-}
-
-/// A payload that may run. Made by [`Verifier::verify`] alone.
+/// A payload that may run. Made by [`verify`] alone.
 #[derive(Debug)]
 pub struct Verified {
     manifest: Manifest,
@@ -67,84 +50,9 @@ impl Verified {
 /// Why a slot may not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The slot could not be read.
-    #[error("could not read slot {slot} of {payload}")]
-    Read {
-        /// Whose.
-        payload: PayloadId,
-        /// Which.
-        slot: Slot,
-        /// The cause.
-        #[source]
-        err: StoreError,
-    },
-    /// Nothing is there.
-    #[error("there is nothing in slot {slot} of {payload}")]
-    Empty {
-        /// Whose.
-        payload: PayloadId,
-        /// Which.
-        slot: Slot,
-    },
-    /// The pinned root is missing.
-    #[error("could not read the pinned root {}; it is part of the image", path.display())]
-    PinnedRoot {
-        /// Where it should be.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        err: io::Error,
-    },
-    /// The chain does not vouch for the target.
-    #[error("the stored metadata does not vouch for {target}")]
-    Chain {
-        /// Which target.
-        target: String,
-        /// The cause.
-        #[source]
-        err: iotwasm_trust::Error,
-    },
-    /// The bytes are not those that were signed.
-    #[error("the stored payload is not what was signed as {target}")]
-    Bytes {
-        /// Which target.
-        target: String,
-        /// The cause.
-        #[source]
-        err: iotwasm_trust::Refusal,
-    },
-    /// Signed words and manifest do not fit together.
-    #[error("the signed words about {target} do not fit")]
-    Target {
-        /// Which target.
-        target: String,
-        /// The cause.
-        #[source]
-        err: TargetError,
-    },
-    /// It is another payload than its folder says.
-    #[error("the slot of {payload} holds a release of {found}")]
-    OtherPayload {
-        /// Whose slot.
-        payload: PayloadId,
-        /// What it holds.
-        found: PayloadId,
-    },
-    /// Not for this board.
-    #[error("{target} is signed for other boards than {board}")]
-    OtherBoard {
-        /// Which target.
-        target: String,
-        /// This board.
-        board: String,
-    },
-    /// The module breaks the rules.
-    #[error("the module breaks the rules for payloads")]
-    Module {
-        /// Which ones.
-        #[source]
-        err: Refused,
-    },
+    /// It does not verify.
+    #[error(transparent)]
+    Slot(#[from] iotwasm_verify::Error),
     /// The memory file.
     #[error("could not keep the payload in memory")]
     Memory(#[source] io::Error),
@@ -155,53 +63,21 @@ impl Error {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Read { .. } | Self::Memory(_) => Reason::StartFailed,
-            Self::Empty { .. } | Self::PinnedRoot { .. } | Self::Chain { .. } | Self::Bytes { .. } => {
-                Reason::NotVerified
-            }
-            Self::Target { .. } | Self::OtherPayload { .. } | Self::OtherBoard { .. } | Self::Module { .. } => {
-                Reason::BadPayload
-            }
+            Self::Slot(err) => err.reason(),
+            Self::Memory(_) => Reason::StartFailed,
         }
     }
 }
 
-impl Verifier {
-    /// Judge what lies in a slot. Reads up to a few MB and checks signatures: not for the loop's own thread.
-    ///
-    /// # Errors
-    /// Why it may not run.
-    pub fn verify(&self, payload: &PayloadId, slot: Slot) -> Result<Verified, Error> {
-        let read = |err| Error::Read { payload: payload.clone(), slot, err };
-        let empty = || Error::Empty { payload: payload.clone(), slot };
-        // The state only says what to look for; what it says is believed once the chain vouches for it.
-        let state = self.store.state(payload).map_err(read)?.ok_or_else(empty)?;
-        let name = state.slot(slot).release.as_ref().ok_or_else(empty)?.target.clone();
-        let bytes = self.store.payload(payload, slot).map_err(read)?.ok_or_else(empty)?;
-        let target = name.to_string();
-        if name.id != *payload {
-            return Err(Error::OtherPayload { payload: payload.clone(), found: name.id });
-        }
-        let root = std::fs::read(&self.pinned_root)
-            .map_err(|err| Error::PinnedRoot { path: self.pinned_root.clone(), err })?;
-        let signed = iotwasm_trust::chain::verify(&root, &self.store.chain(payload, slot), &target)
-            .map_err(|err| Error::Chain { target: target.clone(), err })?;
-        signed.verify(&bytes).map_err(|err| Error::Bytes { target: target.clone(), err })?;
-        let words = |err| Error::Target { target: target.clone(), err };
-        let custom = signed.custom.as_ref().and_then(|custom| custom.get(CUSTOM_KEY));
-        // A release that was withdrawn after it was accepted is ota-updated's to replace: stopping what works before
-        // there is something better is no rollback.
-        let custom = PayloadTarget::from_custom(custom).map_err(words)?;
-        custom.agrees_with_name(&name).map_err(words)?;
-        if !custom.runs_on(&self.board) {
-            return Err(Error::OtherBoard { target, board: self.board.clone() });
-        }
-        let policy = Policy { board: Some(self.board.clone()), ..Policy::default() };
-        let manifest = iotwasm_payload::check(&bytes, &policy).map_err(|err| Error::Module { err })?.into_manifest();
-        custom.agrees_with(&manifest).map_err(words)?;
-        let module = seal(&bytes).map_err(Error::Memory)?;
-        Ok(Verified { manifest, digest: Digest::of(&bytes), length: bytes.len() as u64, module })
-    }
+/// Judge what lies in a slot, and keep it. Reads up to a few MB and checks signatures: not for the loop's own thread.
+///
+/// # Errors
+/// Why it may not run.
+pub fn verify(verifier: &Verifier, payload: &PayloadId, slot: Slot) -> Result<Verified, Error> {
+    let verified = verifier.verify(payload, slot)?;
+    let module = seal(verified.bytes()).map_err(Error::Memory)?;
+    let (digest, length) = (verified.digest(), verified.bytes().len() as u64);
+    Ok(Verified { manifest: verified.into_manifest(), digest, length, module })
 }
 
 /// A memory file that nobody can change any more, whoever holds it.

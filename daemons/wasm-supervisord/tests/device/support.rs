@@ -20,6 +20,7 @@ use iotwasm_payload::{
     target::{CUSTOM_KEY, custom_digest},
 };
 use iotwasm_trust::repo::{Delegation, Document, Key, TargetInfo};
+use iotwasm_verify::Verifier;
 use tokio::sync::mpsc;
 use wasm_supervisord::{
     cgroup::{Bounds, Cell, Cells, Error as CellError, Starved},
@@ -29,7 +30,6 @@ use wasm_supervisord::{
     notices::Notices,
     run::Edges,
     supervisor::Supervisor,
-    verify::Verifier,
 };
 
 pub(crate) const BOARD: &str = "bench-board";
