@@ -83,6 +83,10 @@ fn buses(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     steps.step("the second chip of the I2C bus keeps registers", "0xa5", || {
         sh(vm, &format!("n={STUB}; n=${{n##*-}}; i2cset -y $n 0x50 0x10 0xa5 && i2cget -y $n 0x50 0x10"))
     })?;
+    steps.step("a second BME280 is there, without a driver", "0x60 none", || {
+        let driver = "[ -e $b/${b##*-}-0077/driver ] && echo driver || echo none";
+        sh(vm, &format!("b={STUB}; echo $(i2cget -y ${{b##*-}} 0x77 0xd0) $({driver})"))
+    })?;
     steps.step("what is written to the SPI device goes over its bus", "5", || {
         sh(vm, "s=/sys/bus/spi/devices/spi0.0/statistics/bytes_tx; b=$(cat $s); printf hello >/dev/spidev0.0; echo $(($(cat $s) - b))")
     })?;
