@@ -72,6 +72,12 @@ impl TokenBucket {
         BucketState { level: u64::try_from(self.level).unwrap_or(u64::MAX), at: self.at }
     }
 
+    /// How often it lets something pass.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
     /// Takes one write.
     ///
     /// # Errors

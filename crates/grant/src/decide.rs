@@ -165,6 +165,16 @@ fn on_board(request: &Request, board: &Board) -> (Grant, Vec<Refusal>) {
     (grant, desk.refusals)
 }
 
+/// All that a board lets anyone do with an actuator; `None` if it has none of this name.
+#[must_use]
+pub fn actuator_of(board: &Board, name: &Name) -> Option<ActuatorGrant> {
+    let actuator = board.actuators.get(name)?;
+    let (output, kind) = output(board, actuator)?;
+    let rate = Rate { writes_per_minute: actuator.writes_per_minute, burst: actuator.burst };
+    let (values, safe) = (actuator.values.clone(), actuator.safe.clone());
+    Some(ActuatorGrant { output, kind, values, rate, board_rate: rate, safe })
+}
+
 /// What an actuator writes to and the kind of its values; `None` if it leads nowhere, which a parsed board's never does.
 fn output(board: &Board, actuator: &Actuator) -> Option<(Output, Kind)> {
     match &actuator.drives {

@@ -200,6 +200,12 @@ pub struct LineGrant {
 }
 
 impl LineGrant {
+    /// The board's line, with the direction that was granted.
+    #[must_use]
+    pub fn wiring(&self) -> &Line {
+        &self.line
+    }
+
     /// The chip's label.
     #[must_use]
     pub fn chip(&self) -> &str {

@@ -23,7 +23,7 @@ pub mod value;
 pub use access::{Access, Direction, I2cTransfer, SpiTransfer};
 pub use board::Board;
 pub use bucket::{BucketState, Rate, TokenBucket, TooSoon};
-pub use decide::{beyond_board, beyond_tier, grant};
+pub use decide::{actuator_of, beyond_board, beyond_tier, grant};
 pub use error::{Invalid, ParseError};
 pub use grant::Grant;
 pub use name::{Name, Pattern};

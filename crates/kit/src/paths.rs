@@ -32,6 +32,8 @@ pub const DEVICE_ID: &str = "/data/iotwasm/device-id";
 pub const OTA_SOCKET: &str = "/run/iotwasm/ota.sock";
 /// wasm-supervisord's Varlink socket.
 pub const SUPERVISOR_SOCKET: &str = "/run/iotwasm/supervisor.sock";
+/// What tells capd that it was started before since the boot.
+pub const CAPD_RUNTIME: &str = "/run/iotwasm-capd";
 /// capd's Varlink socket.
 pub const CAPABILITIES_SOCKET: &str = "/run/iotwasm/capabilities.sock";
 /// Metrics in the textfile-collector convention: `<daemon>.prom`.

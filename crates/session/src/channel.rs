@@ -165,14 +165,12 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
     }
 }
 
-impl<Out, In> Channel<Out, In> {
-    /// True if the other end was closed, whether or not something of it is still to be read.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        let mut polled = [PollFd::new(&self.socket, PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
-    }
+/// True if the other end of a session's socket was closed, whether or not something of it is still to be read.
+#[must_use]
+pub fn is_closed(socket: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(&socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(rustix::event::poll(&mut polled, Some(&now)), Ok(1)) && polled[0].revents().contains(PollFlags::HUP)
 }
 
 impl<Out, In> AsFd for Channel<Out, In> {
@@ -224,9 +222,9 @@ mod tests {
     fn an_end_that_closes_is_seen_and_one_that_is_silent_times_out() {
         let (mut runner, capd) = ends();
         assert!(matches!(runner.receive(Some(Duration::from_millis(10))), Err(ReceiveError::TimedOut)));
-        assert!(!runner.is_closed());
+        assert!(!is_closed(runner.as_fd()));
         drop(capd);
-        assert!(runner.is_closed());
+        assert!(is_closed(runner.as_fd()));
         assert!(matches!(runner.receive(None), Err(ReceiveError::Closed)));
         assert!(matches!(runner.send(&Request::Claim, &[]), Err(SendError::Closed)));
     }

@@ -1,6 +1,5 @@
 //! Whatever bytes come in, capd gets a request of bounded size or an error.
 
-
 use iotwasm_session::{Answer, Channel, I2cOperation, MAX_PACKET, ReceiveError, Request, SpiOperation, pair};
 use proptest::prelude::*;
 use rustix::net::SendFlags;

@@ -1,0 +1,206 @@
+//! Every open session: who has which, and how one that is to begin waits for those that are about to end.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use iotwasm_api::capabilities::Session as Shown;
+use iotwasm_session::{Answer, Channel, Request};
+use rustix::net::Shutdown;
+
+use crate::authorize::Authorized;
+
+/// Most sessions: the supervisor runs at most 64 payloads, and each may have a release that waits for its turn.
+pub const MAX_SESSIONS: usize = 128;
+/// How long a session waits for one whose runner has gone to be closed: a transfer that it had begun, and safe values.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// What everyone may see of a session.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number.
+    pub id: u64,
+    /// What it may do.
+    pub authorized: Authorized,
+    /// When it was opened, RFC 3339.
+    pub since: String,
+    /// A runner uses it.
+    pub claimed: AtomicBool,
+    /// Requests so far.
+    pub requests: AtomicI64,
+    /// Denials so far.
+    pub denials: AtomicI64,
+    /// Lines that are leased.
+    pub leases: Mutex<Vec<String>>,
+    /// A second descriptor of capd's end.
+    socket: OwnedFd,
+}
+
+impl Entry {
+    /// The runner's end is closed: its process has gone, or it let go.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        iotwasm_session::is_closed(self.socket.as_fd())
+    }
+
+    /// Ends the session: its thread sees the end of the socket.
+    pub fn shut_down(&self) {
+        // It fails only for a socket that is closed already.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+    }
+
+    fn shown(&self, sensors: Vec<String>) -> Shown {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        leases.extend(sensors.into_iter().map(|name| format!("sensors.{name}")));
+        Shown {
+            session: i64::try_from(self.id).unwrap_or(i64::MAX),
+            payload: self.authorized.payload.to_string(),
+            version: self.authorized.version.clone(),
+            sha256: self.authorized.sha256.clone(),
+            role: self.authorized.role.clone(),
+            claimed: self.claimed.load(Ordering::Relaxed),
+            since: self.since.clone(),
+            grants: grants(&self.authorized),
+            leases,
+            requests: self.requests.load(Ordering::Relaxed),
+            denials: self.denials.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What a payload may do, one line each.
+#[must_use]
+pub fn grants(authorized: &Authorized) -> Vec<String> {
+    authorized.grant.to_string().lines().map(str::to_owned).collect()
+}
+
+/// Every session.
+#[derive(Debug, Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+    closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    next: u64,
+    leaving: bool,
+    sessions: BTreeMap<u64, Arc<Entry>>,
+}
+
+/// No more sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// Too many.
+    #[error("{MAX_SESSIONS} sessions are open, which is the most")]
+    TooMany,
+    /// The daemon is about to stop.
+    #[error("the daemon is about to stop")]
+    Leaving,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// There are too many, or its socket could not be duplicated.
+    pub fn add(&self, authorized: Authorized, channel: &Channel<Answer, Request>) -> Result<Arc<Entry>, Full> {
+        let mut inner = self.lock();
+        if inner.leaving {
+            return Err(Full::Leaving);
+        }
+        if inner.sessions.len() >= MAX_SESSIONS {
+            return Err(Full::TooMany);
+        }
+        let socket = channel.as_fd().try_clone_to_owned().map_err(|_| Full::TooMany)?;
+        inner.next += 1;
+        let entry = Arc::new(Entry {
+            id: inner.next,
+            authorized,
+            since: jiff::Timestamp::now().to_string(),
+            claimed: AtomicBool::new(false),
+            requests: AtomicI64::new(0),
+            denials: AtomicI64::new(0),
+            leases: Mutex::default(),
+            socket,
+        });
+        inner.sessions.insert(entry.id, Arc::clone(&entry));
+        Ok(entry)
+    }
+
+    /// A session is closed: nothing of it is held any more. Gives how many there are now.
+    pub fn remove(&self, id: u64) -> u32 {
+        let mut inner = self.lock();
+        inner.sessions.remove(&id);
+        self.closed.notify_all();
+        u32::try_from(inner.sessions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.lock().sessions.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until every session whose runner has gone is closed, so that who comes after it finds its lines free and
+    /// its safe values written.
+    pub fn settle(&self, own: u64) {
+        let until = Instant::now() + CLOSING;
+        let mut inner = self.lock();
+        loop {
+            let ending = inner.sessions.values().any(|entry| entry.id != own && entry.is_closed());
+            let left = until.saturating_duration_since(Instant::now());
+            if !ending || left.is_zero() {
+                return;
+            }
+            inner = self.closed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Ends every session and takes no more; waits until all are closed. True if they were in time.
+    pub fn shut_down(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut inner = self.lock();
+        inner.leaving = true;
+        for entry in inner.sessions.values() {
+            entry.shut_down();
+        }
+        while !inner.sessions.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            inner = self.closed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Every session as others may see it; `sensors` are those that a session uses.
+    #[must_use]
+    pub fn shown(&self, sensors: impl Fn(u64) -> Vec<String>) -> Vec<Shown> {
+        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
+        entries.iter().map(|entry| entry.shown(sensors(entry.id))).collect()
+    }
+
+    /// Who has leased what: payload and `gpio.led`.
+    #[must_use]
+    pub fn leases(&self) -> Vec<(String, String)> {
+        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
+        let of = |entry: &Arc<Entry>| {
+            let leases = entry.leases.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let payload = entry.authorized.payload.to_string();
+            leases.into_iter().map(move |lease| (payload.clone(), lease)).collect::<Vec<_>>()
+        };
+        entries.iter().flat_map(of).collect()
+    }
+}
