@@ -227,11 +227,9 @@ impl Vm {
 
     /// Starts the daemons; done when all are ready.
     pub fn start_daemons(&mut self) -> Result<()> {
-        self.sh(
-            "systemctl start capd.socket wasm-supervisord.socket ota-updated.socket \
-             capd.service wasm-supervisord.service ota-updated.service",
-        )
-        .map(drop)
+        self.sh("systemctl start capd.socket wasm-supervisord.socket ota-updated.socket \
+             capd.service wasm-supervisord.service ota-updated.service")
+            .map(drop)
     }
 
     /// What capd has denied.
