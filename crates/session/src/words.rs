@@ -334,12 +334,14 @@ pub struct Device {
 }
 
 /// Writes a message. `None` if it would be longer than [`MAX_PACKET`].
-pub(crate) fn encode<T: Serialize>(message: &T) -> Option<Vec<u8>> {
+#[must_use]
+pub fn encode<T: Serialize>(message: &T) -> Option<Vec<u8>> {
     postcard::to_allocvec(message).ok().filter(|packet| packet.len() <= MAX_PACKET)
 }
 
 /// Reads a message; `None` if it is none, or something follows it.
-pub(crate) fn decode<'a, T: Deserialize<'a>>(packet: &'a [u8]) -> Option<T> {
+#[must_use]
+pub fn decode<'a, T: Deserialize<'a>>(packet: &'a [u8]) -> Option<T> {
     if packet.len() > MAX_PACKET {
         return None;
     }

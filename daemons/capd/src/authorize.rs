@@ -19,7 +19,7 @@ pub struct Authority {
     pub tiers: PathBuf,
 }
 
-/// A payload and all that it may do. Made by [`Authority::authorize`] alone.
+/// A payload and all that it may do, as [`Authority::authorize`] found it.
 #[derive(Debug)]
 pub struct Authorized {
     /// Which payload.

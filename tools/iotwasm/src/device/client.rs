@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 
+use iotwasm_api::capabilities::CapabilitiesError;
 use iotwasm_api::ota::OtaError;
 use iotwasm_api::supervisor::SupervisorError;
 use zlink::tokio::unix::Connection;
@@ -59,6 +60,7 @@ fn cause(err: zlink::Error) -> Cause {
 
 pub(crate) const OTA: &str = "ota-updated";
 pub(crate) const SUPERVISOR: &str = "wasm-supervisord";
+pub(crate) const CAPD: &str = "capd";
 
 /// Runs a conversation to its end.
 pub(crate) fn run<T>(conversation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -68,9 +70,10 @@ pub(crate) fn run<T>(conversation: impl Future<Output = Result<T, Error>>) -> Re
 }
 
 pub(crate) async fn connect(daemon: &'static str) -> Result<Connection, Error> {
-    use iotwasm_kit::paths::{OTA_SOCKET, SUPERVISOR_SOCKET};
+    use iotwasm_kit::paths::{CAPABILITIES_SOCKET, OTA_SOCKET, SUPERVISOR_SOCKET};
     let (default, variable) = match daemon {
         OTA => (OTA_SOCKET, "IOTWASM_OTA_SOCKET"),
+        CAPD => (CAPABILITIES_SOCKET, "IOTWASM_CAPABILITIES_SOCKET"),
         _ => (SUPERVISOR_SOCKET, "IOTWASM_SUPERVISOR_SOCKET"),
     };
     let socket = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
@@ -98,6 +101,20 @@ pub(crate) fn supervisor<T>(reply: zlink::Result<Result<T, SupervisorError>>) ->
             SupervisorError::StartFailed { reason, message } => format!("the start failed: {reason}: {message}"),
         };
         Error::Refused { daemon: SUPERVISOR, why }
+    })
+}
+
+/// What capd said, or why it did not.
+pub(crate) fn capd<T>(reply: zlink::Result<Result<T, CapabilitiesError>>) -> Result<T, Error> {
+    reply.map_err(|err| Error::call(CAPD, err))?.map_err(|err| {
+        let why = match err {
+            CapabilitiesError::PermissionDenied { uid } => denied(uid),
+            CapabilitiesError::InvalidArgument { message }
+            | CapabilitiesError::NotVerified { message }
+            | CapabilitiesError::Unavailable { message } => message,
+            CapabilitiesError::Refused { refusals } => refusals.join("; "),
+        };
+        Error::Refused { daemon: CAPD, why }
     })
 }
 

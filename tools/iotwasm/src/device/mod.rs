@@ -1,5 +1,6 @@
 //! `iotwasm device`: a look at the device that the command is called on, through its daemons' Varlink interfaces.
 
+mod capabilities;
 mod client;
 mod history;
 mod logs;
@@ -16,11 +17,14 @@ pub(crate) use client::Error;
 
 #[derive(Debug, Subcommand)]
 #[command(
-    after_help = "The sockets are those of the device, unless IOTWASM_OTA_SOCKET and IOTWASM_SUPERVISOR_SOCKET name others."
+    after_help = "The sockets are those of the device, unless IOTWASM_OTA_SOCKET, IOTWASM_SUPERVISOR_SOCKET and IOTWASM_CAPABILITIES_SOCKET \
+                  name others."
 )]
 pub(crate) enum Command {
     /// What is installed, what runs, and how it feels.
     Status,
+    /// Pins, buses, sensors and actuators: what exists, who uses it, what was denied to whom.
+    Capabilities,
     /// What was tried, newest first, and why it was undone.
     #[command(after_help = "Example:
   iotwasm device history --payload counter --limit 5")]
@@ -59,6 +63,7 @@ impl Failure for Error {
 pub(crate) fn run(command: Command, output: &Output) -> Result<(), crate::error::Error> {
     match command {
         Command::Status => output.print(&client::run(status::get())?),
+        Command::Capabilities => output.print(&client::run(capabilities::get())?),
         Command::History(args) => output.print(&client::run(history::get(&args))?),
         Command::Logs(args) => Err(logs::run(&args, output).into()),
         Command::CheckNow => output.print(&client::run(status::check_now())?),

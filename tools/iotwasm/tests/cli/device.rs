@@ -90,10 +90,33 @@ fn supervisor(method: &str, _: &Value) -> Vec<Value> {
     }
 }
 
+fn capd(method: &str, _: &Value) -> Vec<Value> {
+    match method {
+        "io.iotwasm.Capabilities.GetBoard" => {
+            vec![json!({"parameters": {"name": "qemu-x86-64", "description": "a VM", "things": [
+                {"kind": "actuators", "name": "pump", "description": "", "details": "takes [0, 1]", "present": true, "message": "",
+                 "value": "1", "users": []},
+                {"kind": "gpio", "name": "door", "description": "", "details": "line, in", "present": false,
+                 "message": "line \"door\" is not there", "value": "", "users": ["counter"]},
+            ]}})]
+        }
+        "io.iotwasm.Capabilities.GetSessions" => vec![json!({"parameters": {"sessions": [{
+            "session": 3, "payload": "counter", "version": "1.1.0", "sha256": "00ff", "role": "acme", "claimed": true,
+            "since": "2026-01-02T03:04:05Z", "grants": ["line door: in"], "leases": ["gpio.door"], "requests": 9, "denials": 2,
+        }]}})],
+        "io.iotwasm.Capabilities.GetDenials" => vec![json!({"parameters": {"total": 2, "denials": [{
+            "payload": "counter", "capability": "actuators.pump", "reason": "rate", "message": "too many writes", "count": 2,
+            "last": "2026-01-02T03:04:05Z",
+        }]}})],
+        other => panic!("unexpected {other}"),
+    }
+}
+
 fn device() -> Bench {
     let bench = Bench::new();
     serve(bench.path("ota.sock"), ota);
     serve(bench.path("supervisor.sock"), supervisor);
+    serve(bench.path("capabilities.sock"), capd);
     bench
 }
 
@@ -102,6 +125,7 @@ fn ask(bench: &Bench, args: &[&str]) -> Run {
         .command(args)
         .env("IOTWASM_OTA_SOCKET", bench.path("ota.sock"))
         .env("IOTWASM_SUPERVISOR_SOCKET", bench.path("supervisor.sock"))
+        .env("IOTWASM_CAPABILITIES_SOCKET", bench.path("capabilities.sock"))
         .output()
         .unwrap()
         .into()
@@ -118,6 +142,18 @@ fn the_status_joins_what_both_daemons_say() {
     let json: Value = serde_json::from_str(&ask(&bench, &["--json", "device", "status"]).ok().out).unwrap();
     assert_eq!(json["ota"]["payloads"][0]["rejected"], json!(["1.2.0"]));
     assert_eq!(json["supervisor"][0]["pid"], 99);
+}
+
+#[test]
+fn the_capabilities_show_what_exists_who_uses_it_and_what_was_denied() {
+    let bench = device();
+    let words = ask(&bench, &["device", "capabilities"]).ok().out;
+    for part in ["actuators.pump", "gpio.door", "is not there", "signed by acme", "line door: in", "too many writes"] {
+        assert!(words.contains(part), "{part:?} is not in {words}");
+    }
+    let json: Value = serde_json::from_str(&ask(&bench, &["--json", "device", "capabilities"]).ok().out).unwrap();
+    assert_eq!(json["denials"]["denials"][0]["count"], 2);
+    assert_eq!(json["board"]["things"][1]["present"], false);
 }
 
 #[test]
