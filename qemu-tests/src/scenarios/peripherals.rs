@@ -39,7 +39,7 @@ fn lines(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
         sh(vm, "gpiodetect | grep -F iotwasm-sim | cut -d' ' -f2-")
     })?;
     steps.step("its lines have their names", "led button valve pump door spare0 spare1 spare2", || {
-        sh(vm, "gpioinfo --chip $(gpiodetect | sed -n '/iotwasm-sim/s/ .*//p') | sed -n 's/.*\"\\(.*\\)\".*/\\1/p' | xargs")
+        sh(vm, "gpioinfo --chip $(gpiodetect | sed -n '/iotwasm-sim/s/ .*//p') | sed -n 's/^[^\"]*\"\\([^\"]*\\)\".*/\\1/p' | xargs")
     })?;
     steps.step("a line that is set shows outside", "1", || {
         vm.run(&["systemd-run", "--quiet", "--collect", "--unit=qemu-line", "gpioset", "led=1"])?;
