@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
     path::{Path, PathBuf},
@@ -103,18 +103,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Say something, with a descriptor beside it if need be. A runner's socket has room for all that we say in its
-    /// life, so this does not wait.
+    /// Say something, with descriptors beside it if need be: at most two, a module and a session. A runner's socket has
+    /// room for all that we say in its life, so this does not wait.
     ///
     /// # Errors
     /// The runner is gone, or the message is too long.
-    pub fn send(&self, message: &ToRunner, fd: Option<&OwnedFd>) -> Result<(), Error> {
+    pub fn send(&self, message: &ToRunner, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let packet = message.encode().ok_or(Error::TooLong)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
-        let fds = fd.map(|fd| [fd.as_fd()]);
-        if let Some(fds) = &fds {
-            beside.push(SendAncillaryMessage::ScmRights(fds));
+        if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Error::TooLong);
         }
         let slices = [IoSlice::new(&packet)];
         rustix::net::sendmsg(&self.control, &slices, &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)
