@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod run;
 pub mod sandbox;
 pub mod service;
+pub mod spawner;
 pub mod storage;
 pub mod supervisor;
 pub mod verify;

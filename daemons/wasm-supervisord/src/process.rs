@@ -20,6 +20,7 @@ use rustix::{
 use tokio::{io::unix::AsyncFd, net::unix::pipe};
 
 use crate::protocol::{FromRunner, MAX_FROM_RUNNER, Malformed, ToRunner};
+use crate::spawner;
 
 /// What went wrong with which step.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +73,9 @@ impl Process {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|err| failed(err.into()))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|err| failed(err.into()))?;
-        let mut child = Command::new(program)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|err| Error::Spawn { path: program.to_owned(), err })?;
+        let mut command = Command::new(program);
+        command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawner::spawn(command).map_err(|err| Error::Spawn { path: program.to_owned(), err })?;
         let adopt = |child: &mut Child| {
             let pidfd = watch(rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())?)?;
             let stdout = child.stdout.take().map(|out| pipe::Receiver::from_owned_fd(out.into())).transpose()?;

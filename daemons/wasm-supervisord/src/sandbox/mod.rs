@@ -1,9 +1,11 @@
 //! What a runner gives up before it looks at one byte of its payload, and what it never had. Owns the order of the steps
 //! and their strictness; knows nothing of WebAssembly.
 //!
-//! [`ioctls::confine`] in the supervisor, before it starts any runner; in the runner [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step that fails ends the
-//! runner: half a sandbox is none.
+//! [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that starts
+//! runners; in the runner [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step
+//! that fails ends the runner: half a sandbox is none.
 
+pub mod children;
 pub mod ioctls;
 pub mod system_calls;
 
