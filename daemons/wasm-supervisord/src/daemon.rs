@@ -20,12 +20,14 @@ use iotwasm_payload::{Wanted, store::Reader};
 use iotwasm_verify::Verifier;
 
 use crate::{
+    capabilities::Capd,
     cgroup::{self, Delegated},
     config::{Config, TooLittle},
     journal::Journal,
     meter::Rules,
     notices::Notices,
     run::Edges,
+    sandbox,
     service::Service,
     supervisor::Supervisor,
 };
@@ -55,6 +57,9 @@ pub enum Error {
     /// The board file.
     #[error("could not learn which board this is")]
     Board(#[from] device::Error),
+    /// The device commands.
+    #[error("could not give up the device commands that no runner may use")]
+    Ioctls(#[source] sandbox::Error),
     /// Control groups.
     #[error("could not prepare the cells that payloads run in")]
     Cells(#[from] cgroup::Error),
@@ -74,7 +79,7 @@ impl Failure for Error {
             Self::Range(_) | Self::Access(_) => Code::Config,
             Self::Board(err) => err.exit_code(),
             Self::Lifecycle(err) => err.exit_code(),
-            Self::Cells(_) => Code::DeviceMissing,
+            Self::Cells(_) | Self::Ioctls(_) => Code::DeviceMissing,
             Self::Serve(_) => Code::Other,
         }
     }
@@ -118,6 +123,7 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<String>, Err
 
 fn serve() -> Result<(), Error> {
     lifecycle::refuse_root()?;
+    sandbox::ioctls::confine().map_err(Error::Ioctls)?;
     let config = settings::load::<Config>(NAME)?.check()?;
     let folders = (Path::new(paths::VENDOR_CONFIG), Path::new(paths::LOCAL_CONFIG));
     let wanted = settings::load_each::<Wanted>(folders.0, folders.1, paths::PAYLOADS_D)?;
@@ -173,6 +179,7 @@ fn edges(config: &Config) -> Result<Edges, Error> {
             pinned_root: PathBuf::from(paths::PINNED_ROOT),
             board: device::board()?.name,
         },
+        capabilities: Box::new(Capd::at(Path::new(paths::CAPABILITIES_SOCKET))),
         journal: Journal::open(),
         storage: Rules {
             root: PathBuf::from(paths::STORAGE),

@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{BorrowedFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
     path::{Path, PathBuf},
@@ -20,6 +20,7 @@ use rustix::{
 use tokio::{io::unix::AsyncFd, net::unix::pipe};
 
 use crate::protocol::{FromRunner, MAX_FROM_RUNNER, Malformed, ToRunner};
+use crate::spawner;
 
 /// What went wrong with which step.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +73,9 @@ impl Process {
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .map_err(|err| failed(err.into()))?;
         rustix::io::ioctl_fionbio(&ours, true).map_err(|err| failed(err.into()))?;
-        let mut child = Command::new(program)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|err| Error::Spawn { path: program.to_owned(), err })?;
+        let mut command = Command::new(program);
+        command.env_clear().current_dir("/").stdin(Stdio::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawner::spawn(command).map_err(|err| Error::Spawn { path: program.to_owned(), err })?;
         let adopt = |child: &mut Child| {
             let pidfd = watch(rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty())?)?;
             let stdout = child.stdout.take().map(|out| pipe::Receiver::from_owned_fd(out.into())).transpose()?;
@@ -103,18 +99,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Say something, with a descriptor beside it if need be. A runner's socket has room for all that we say in its
-    /// life, so this does not wait.
+    /// Say something, with descriptors beside it if need be: at most two, a module and a session. A runner's socket has
+    /// room for all that we say in its life, so this does not wait.
     ///
     /// # Errors
     /// The runner is gone, or the message is too long.
-    pub fn send(&self, message: &ToRunner, fd: Option<&OwnedFd>) -> Result<(), Error> {
+    pub fn send(&self, message: &ToRunner, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let packet = message.encode().ok_or(Error::TooLong)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
-        let fds = fd.map(|fd| [fd.as_fd()]);
-        if let Some(fds) = &fds {
-            beside.push(SendAncillaryMessage::ScmRights(fds));
+        if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(Error::TooLong);
         }
         let slices = [IoSlice::new(&packet)];
         rustix::net::sendmsg(&self.control, &slices, &mut beside, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)

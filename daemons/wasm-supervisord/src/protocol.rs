@@ -1,7 +1,8 @@
 //! What the supervisor and a runner say to each other, one message in one packet of a seqpacket socket.
 //!
 //! The runner holds code that we do not trust, so what comes from it is bounded, plain and checked; decoding is total.
-//! Pure: no socket. The payload's bytes travel as a sealed memory file beside [`ToRunner::Setup`].
+//! Pure: no socket. The payload's bytes travel as a sealed memory file beside [`ToRunner::Setup`]; a session with capd
+//! beside it, or beside [`ToRunner::Session`].
 
 use std::collections::BTreeMap;
 
@@ -18,12 +19,15 @@ pub const MAX_TO_RUNNER: usize = 160 * 1024;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum ToRunner {
-    /// Go into the sandbox and load the module; first message, with the module's memory file.
+    /// Go into the sandbox and load the module; first message, with the module's memory file, and behind it the session
+    /// if there is one.
     Setup(Box<Setup>),
     /// Run the self-test, then the payload.
     Begin,
     /// Leave the loop.
     Stop,
+    /// The session that comes beside this takes the place of the one that was lost.
+    Session,
 }
 
 /// All that a runner knows of its payload.
@@ -51,8 +55,13 @@ pub struct Setup {
     pub environment: BTreeMap<String, String>,
     /// The guest's directories.
     pub directories: Vec<Directory>,
-    /// The manifest's capabilities table, for the interfaces that serve them.
-    pub capabilities: serde_json::Value,
+    /// A session with capd comes too.
+    pub session: bool,
+    /// Modules of functions that the guest may import: those of [`iotwasm_payload::interfaces`] that its manifest asks
+    /// for.
+    pub interfaces: Vec<String>,
+    /// Most open descriptors.
+    pub open_files: u64,
 }
 
 /// A directory of the guest.
@@ -135,6 +144,8 @@ pub enum FromRunner {
         /// For people.
         message: String,
     },
+    /// The session with capd is over; another is needed.
+    SessionLost,
 }
 
 /// A packet that is no message.
@@ -160,6 +171,7 @@ const HEALTH: u8 = 3;
 const LOG: u8 = 4;
 const DROPPED: u8 = 5;
 const ENDED: u8 = 6;
+const SESSION_LOST: u8 = 7;
 
 impl FromRunner {
     /// The packet. Messages are cut at [`MAX_GUEST_MESSAGE`].
@@ -176,6 +188,7 @@ impl FromRunner {
             Self::Log { level, message } => with_text(LOG, *level, message),
             Self::Dropped { count } => [&[DROPPED][..], &count.to_le_bytes()].concat(),
             Self::Ended { ending, message } => with_text(ENDED, *ending as u8, message),
+            Self::SessionLost => vec![SESSION_LOST],
         }
     }
 
@@ -209,6 +222,7 @@ impl FromRunner {
                 let (ending, message) = field()?;
                 Self::Ended { ending: Ending::from_number(ending).ok_or(wrong)?, message }
             }
+            SESSION_LOST => Self::SessionLost,
             kind => return Err(Malformed::Kind(kind)),
         })
     }
@@ -259,6 +273,7 @@ mod tests {
         prop_oneof![
             Just(FromRunner::Loaded),
             Just(FromRunner::SelfTestPassed),
+            Just(FromRunner::SessionLost),
             (0..3u8, text)
                 .prop_map(|(n, message)| FromRunner::Health { feeling: Feeling::from_number(n).unwrap(), message }),
             (0..8u8, text).prop_map(|(level, message)| FromRunner::Log { level, message }),
@@ -305,7 +320,9 @@ mod tests {
                 file_bytes: 0,
                 environment: BTreeMap::new(),
                 directories: vec![],
-                capabilities: serde_json::Value::Null,
+                session: false,
+                interfaces: vec![],
+                open_files: 64,
             }))
         };
         assert_eq!(setup(MAX_TO_RUNNER).encode(), None);

@@ -116,7 +116,8 @@ fn fate_of(status: ExitStatus) -> Option<Fate> {
 
 fn child(name: &str, sandboxed: bool, own: &Path, fixed: &Path) -> ExitCode {
     if sandboxed {
-        let rules = Rules { directories: &[(own, true), (fixed, false)], data_bytes: 256 << 20, file_bytes: 64 * 1024 };
+        let directories = [(own, true), (fixed, false)];
+        let rules = Rules { directories: &directories, data_bytes: 256 << 20, file_bytes: 64 * 1024, open_files: 64 };
         if let Err(err) = sandbox::enter(&rules).and_then(|()| sandbox::seal()) {
             eprintln!("{}", iotwasm_kit::report::chain(&err));
             return ExitCode::FAILURE;

@@ -497,9 +497,9 @@ impl Machine {
         if let Current::Down(down) = &mut self.current
             && !(next.trial && matches!(down.kind, DownKind::Backoff { .. }))
         {
-            // What does not verify will not verify in a second either; only a new slot content helps, and that comes
-            // with an order of its own.
-            let hopeless = matches!(end.reason, Reason::NotVerified | Reason::BadPayload);
+            // What does not verify, or asks for too much, will do so in a second too; only a new slot content helps, and
+            // that comes with an order of its own.
+            let hopeless = matches!(end.reason, Reason::NotVerified | Reason::BadPayload | Reason::CapabilityRefused);
             let kind = if next.trial || hopeless {
                 DownKind::Failed
             } else {

@@ -1,9 +1,12 @@
-//! What a runner gives up before it looks at one byte of its payload. Owns the order of the steps and their strictness;
-//! knows nothing of WebAssembly.
+//! What a runner gives up before it looks at one byte of its payload, and what it never had. Owns the order of the steps
+//! and their strictness; knows nothing of WebAssembly.
 //!
-//! [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step that fails ends the
-//! runner: half a sandbox is none.
+//! [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that starts
+//! runners; in the runner [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step
+//! that fails ends the runner: half a sandbox is none.
 
+pub mod children;
+pub mod ioctls;
 pub mod system_calls;
 
 use std::{io, path::Path};
@@ -16,9 +19,6 @@ use rustix::{
     process::{DumpableBehavior, Resource, Rlimit},
     thread::{CapabilitySet, CapabilitySets},
 };
-
-/// Most open descriptors: three standard ones, the control socket, the module, and the guest's files.
-const OPEN_FILES: u64 = 64;
 
 /// The oldest Landlock that we run guests under (Linux 6.2): it also governs truncation.
 const REQUIRED_ABI: ABI = ABI::V3;
@@ -34,6 +34,8 @@ pub struct Rules<'a> {
     pub data_bytes: u64,
     /// Longest file it may write, in bytes.
     pub file_bytes: u64,
+    /// Most open descriptors.
+    pub open_files: u64,
 }
 
 /// The step that failed.
@@ -110,7 +112,7 @@ pub fn seal() -> Result<(), Error> {
 fn limits(rules: &Rules<'_>) -> Result<(), Error> {
     for (what, resource, value) in [
         ("core file size", Resource::Core, 0),
-        ("open files", Resource::Nofile, OPEN_FILES),
+        ("open files", Resource::Nofile, rules.open_files),
         ("locked memory", Resource::Memlock, 0),
         ("message queues", Resource::Msgqueue, 0),
         // Not the address space: the engine reserves gigabytes for each memory without using them.

@@ -9,6 +9,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use super::ioctls::{GPIO_GET_VALUES, GPIO_SET_VALUES};
+
 /// Calls that are allowed whatever their arguments.
 const PLAIN: &[i64] = &[
     // Memory. No mapping can be executable: see `rules`.
@@ -68,7 +70,7 @@ const PLAIN: &[i64] = &[
     libc::SYS_clock_getres,
     libc::SYS_gettimeofday,
     libc::SYS_getrandom,
-    // The control socket, which is open already; none can be made.
+    // The control socket and the session, which are open already; none can be made.
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_recvfrom,
@@ -105,7 +107,7 @@ const PROBED: &[i64] = &[
     libc::SYS_uname,
 ];
 
-type Problem = Box<dyn Error + Send + Sync>;
+pub(super) type Problem = Box<dyn Error + Send + Sync>;
 
 /// Install the filters for every thread of this process.
 pub(super) fn install() -> Result<(), Problem> {
@@ -120,7 +122,7 @@ pub(super) fn install() -> Result<(), Problem> {
     Ok(())
 }
 
-fn compile(
+pub(super) fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
     matching: SeccompAction,
@@ -142,8 +144,10 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Problem> {
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![only_threads])?]);
     let named = condition(0, SeccompCmpOp::Eq, libc::PR_SET_NAME.unsigned_abs().into())?;
     rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![named])?]);
-    // Whether a descriptor is a terminal, for line buffering.
-    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, libc::TCGETS)?])?]);
+    // The levels of a line that was granted; whether a descriptor is a terminal, for line buffering.
+    let commands = [GPIO_GET_VALUES.into(), GPIO_SET_VALUES.into(), libc::TCGETS, libc::TCGETS2];
+    let commands = commands.map(|command| Ok(SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, command)?])?));
+    rules.insert(libc::SYS_ioctl, commands.into_iter().collect::<Result<_, Problem>>()?);
     // The runner ends itself when its guest is over its time, and abort() signals itself; nobody else can be meant.
     let own = u64::from(std::process::id());
     for call in [libc::SYS_kill, libc::SYS_tgkill] {
@@ -152,6 +156,6 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Problem> {
     Ok(rules)
 }
 
-fn condition(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Problem> {
+pub(super) fn condition(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompCondition, Problem> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)?)
 }

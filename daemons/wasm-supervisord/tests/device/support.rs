@@ -3,18 +3,20 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     fs,
     future::Future,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     rc::Rc,
+    sync::Once,
     time::Duration,
 };
 
 use iotwasm_api::supervisor::{Event as Notice, PayloadStatus};
 use iotwasm_kit::metrics::Registry;
 use iotwasm_payload::{
-    Digest, Manifest, PayloadState, PayloadTarget, Release, Slot, Wanted,
+    Digest, Manifest, PayloadId, PayloadState, PayloadTarget, Release, Slot, Wanted,
     slot::Event,
     store::{Reader, Writer},
     target::{CUSTOM_KEY, custom_digest},
@@ -23,6 +25,7 @@ use iotwasm_trust::repo::{Delegation, Document, Key, TargetInfo};
 use iotwasm_verify::Verifier;
 use tokio::sync::mpsc;
 use wasm_supervisord::{
+    capabilities::{self, Capabilities, Opening},
     cgroup::{Bounds, Cell, Cells, Error as CellError, Starved},
     config,
     journal::Journal,
@@ -32,20 +35,55 @@ use wasm_supervisord::{
     supervisor::Supervisor,
 };
 
+use crate::capd::Capd;
+
 pub(crate) const BOARD: &str = "bench-board";
 /// Far more than anything here takes on a busy machine; what waits for it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Run a test on a loop as the daemon has. Says so, and does nothing, on a kernel without Landlock: there the runner
+/// Run a test on a loop as the daemon has, and without the device commands that it gives up. Says so, and does nothing, on a kernel without Landlock: there the runner
 /// refuses to run at all.
 pub(crate) fn on_loop(test: impl Future<Output = ()>) {
     if !wasm_supervisord::sandbox::is_available() {
         eprintln!("SKIPPED: this kernel has no Landlock, so no runner starts");
         return;
     }
+    static CONFINED: Once = Once::new();
+    CONFINED.call_once(|| wasm_supervisord::sandbox::ioctls::confine().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let whole = async { tokio::time::timeout(PATIENCE * 2, test).await.expect("the test hangs") };
     tokio::task::LocalSet::new().block_on(&runtime, whole);
+}
+
+/// Who opens sessions in capd's place: answers with the errors that were asked for, one for each call, then with sessions.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) capd: Capd,
+    errors: Rc<RefCell<VecDeque<capabilities::Error>>>,
+    calls: Rc<RefCell<Vec<(String, Slot, String)>>>,
+}
+
+impl Door {
+    /// Refuse the next call; the one after that for the second time, and so on.
+    pub(crate) fn refuse(&self, err: capabilities::Error) {
+        self.errors.borrow_mut().push_back(err);
+    }
+
+    /// Payload, slot and hash of each call so far.
+    pub(crate) fn calls(&self) -> Vec<(String, Slot, String)> {
+        self.calls.borrow().clone()
+    }
+}
+
+impl Capabilities for Door {
+    fn open<'a>(&'a self, payload: &'a PayloadId, slot: Slot, sha256: &'a str) -> Opening<'a> {
+        self.calls.borrow_mut().push((payload.to_string(), slot, sha256.to_owned()));
+        let answer = match self.errors.borrow_mut().pop_front() {
+            Some(err) => Err(err),
+            None => Ok(self.capd.session()),
+        };
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 /// Cells without walls.
@@ -83,6 +121,7 @@ pub(crate) struct Device {
     vendor_key: Key,
     journal: UnixDatagram,
     lines: RefCell<Vec<String>>,
+    pub(crate) door: Door,
 }
 
 impl Device {
@@ -96,6 +135,7 @@ impl Device {
             vendor_key: Key::generate().unwrap(),
             journal,
             lines: RefCell::default(),
+            door: Door { capd: Capd::of(crate::capd::table()), errors: Rc::default(), calls: Rc::default() },
             dir,
         };
         fs::write(device.path("root.json"), device.root().to_bytes()).unwrap();
@@ -236,6 +276,7 @@ impl Device {
                 pinned_root: self.path("root.json"),
                 board: BOARD.into(),
             },
+            capabilities: Box::new(self.door.clone()),
             journal: Rc::new(Journal::at(&self.path("journal"))),
             storage: Rules {
                 root: self.path("storage"),

@@ -1,13 +1,20 @@
 //! The payload's life inside the runner: load, self-test, run, and what its end is called.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use iotwasm_wasmedge::{Engine, Error, Instance, Limits, Module, Outcome, Preopen, Value, Wasi};
+use iotwasm_wasmedge::{Engine, Error, HostModule, Instance, Limits, Module, Outcome, Preopen, Value, Wasi};
 use wasm_supervisord::protocol::{Ending, FromRunner, Setup, ToRunner};
 
 use crate::{
-    interfaces::{self, lifecycle::Life},
-    link::{Link, Received},
+    interfaces::{
+        self,
+        lifecycle::Life,
+        session::{Peripherals, Shared, Unclaimed},
+    },
+    link::{Beside, Link, Received},
     setup::Ready,
 };
 
@@ -15,7 +22,7 @@ type End = (Ending, String);
 
 /// Run the payload to its end.
 pub(crate) fn run(link: &Arc<Link>, ready: Ready) -> End {
-    let Ready { setup, wasm, watchdog } = ready;
+    let Ready { setup, wasm, session, watchdog } = ready;
     let engine = match Engine::new(Limits { fuel: setup.fuel, memory_pages: setup.memory_pages }) {
         Ok(engine) => engine,
         Err(err) => return (Ending::SetupFailed, chain(&err)),
@@ -29,13 +36,22 @@ pub(crate) fn run(link: &Arc<Link>, ready: Ready) -> End {
     drop(wasm);
     watchdog.rest();
     link.send(&FromRunner::Loaded);
-    match link.receive(None) {
-        Received::Message(ToRunner::Begin) => {}
-        Received::Message(_) | Received::Gone | Received::Nothing => return (Ending::Stopped, String::new()),
+    if !matches!(link.receive(None, Beside::default()), Received::Message(ToRunner::Begin)) {
+        return (Ending::Stopped, String::new());
     }
     watchdog.arm(self_test(&setup), true);
     let life = Arc::new(Life::new(Arc::clone(link), watchdog, &setup));
-    let instance = match instantiate(&module, &life, &setup) {
+    // Half of the self-test's time, for a capd that goes away just now.
+    let until = Instant::now() + self_test(&setup) / 2;
+    let peripherals = match session.map(|session| Peripherals::claim(Arc::clone(&life), session, until)).transpose() {
+        Ok(peripherals) => peripherals.map(Shared::new),
+        Err(Unclaimed::Stopping) => return (Ending::Stopped, String::new()),
+        Err(Unclaimed::Unavailable) => {
+            return (Ending::SetupFailed, "capd did not hand over what was granted; see its journal".to_owned());
+        }
+    };
+    let modules = interfaces::modules(&life, &setup, peripherals.as_ref());
+    let instance = match instantiate(&module, modules, &setup) {
         Ok(instance) => instance,
         Err(err) => return (Ending::BadPayload, chain(&err)),
     };
@@ -48,7 +64,7 @@ fn self_test(setup: &Setup) -> Duration {
     Duration::from_millis(setup.self_test_ms.into())
 }
 
-fn instantiate(module: &Module, life: &Arc<Life>, setup: &Setup) -> Result<Instance, Error> {
+fn instantiate(module: &Module, modules: Vec<HostModule>, setup: &Setup) -> Result<Instance, Error> {
     let wasi = setup.wasi.then(|| Wasi {
         environment: setup.environment.clone().into_iter().collect(),
         preopens: setup
@@ -61,7 +77,7 @@ fn instantiate(module: &Module, life: &Arc<Life>, setup: &Setup) -> Result<Insta
             })
             .collect(),
     });
-    module.instantiate(interfaces::modules(life, setup), wasi.as_ref())
+    module.instantiate(modules, wasi.as_ref())
 }
 
 /// `_initialize` if it is there, `iotwasm_self_test`, `iotwasm_run`.

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -76,10 +76,25 @@ pub(crate) fn tell_panics(link: &Arc<Link>) {
     }));
 }
 
+/// What else may end a wait for messages.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Beside<'a> {
+    /// A session: its other end may be closed.
+    pub(crate) session: Option<BorrowedFd<'a>>,
+    /// A line: it may have an event.
+    pub(crate) line: Option<BorrowedFd<'a>>,
+}
+
 /// What came within the time.
 pub(crate) enum Received {
     /// A message.
     Message(ToRunner),
+    /// [`ToRunner::Session`] with its session.
+    Session(OwnedFd),
+    /// The session's other end is closed.
+    SessionClosed,
+    /// The line has an event, or is not there any more.
+    Line,
     /// The supervisor is gone.
     Gone,
     /// Nothing.
@@ -104,41 +119,73 @@ impl Link {
         Ok(Self { socket, bucket, ended: Mutex::new(false) })
     }
 
-    /// Wait for the next message; for ever without a limit.
-    pub(crate) fn receive(&self, limit: Option<Duration>) -> Received {
+    /// Wait for the next message, or for something else; for ever without a limit. Messages go first.
+    pub(crate) fn receive(&self, limit: Option<Duration>, beside: Beside<'_>) -> Received {
         let deadline = limit.map(|limit| Instant::now() + limit);
+        let control = self.socket.as_fd();
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+            let mut polled = [
+                PollFd::from_borrowed_fd(control, PollFlags::IN),
+                // That an end is closed is told unasked. What is not there is the control socket once more: if that is
+                // closed, it is the first that counts.
+                PollFd::from_borrowed_fd(beside.session.unwrap_or(control), PollFlags::empty()),
+                PollFd::from_borrowed_fd(
+                    beside.line.unwrap_or(control),
+                    if beside.line.is_some() { PollFlags::IN } else { PollFlags::empty() },
+                ),
+            ];
             match rustix::event::poll(&mut polled, left.as_ref()) {
                 Ok(0) => return Received::Nothing,
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(_) => return Received::Gone,
             }
-            let mut packet = [0; 256];
-            match rustix::net::recv(&self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Received::Gone,
-                // After the first message only short ones follow; what is not understood is not obeyed.
-                Ok((n, _)) => match ToRunner::decode(&packet[..n.min(packet.len())]) {
-                    Some(message) => return Received::Message(message),
+            let [control, session, line] = polled.map(|polled| !polled.revents().is_empty());
+            if control {
+                match self.take_packet() {
+                    Some(received) => return received,
                     None => continue,
-                },
-                Err(Errno::AGAIN | Errno::INTR) => continue,
-                Err(_) => return Received::Gone,
+                }
+            }
+            if session {
+                return Received::SessionClosed;
+            }
+            if line {
+                return Received::Line;
             }
         }
     }
 
-    /// The first message, with the memory file that comes beside it; `None` when the supervisor is gone.
-    pub(crate) fn receive_setup(&self) -> Result<Option<(ToRunner, OwnedFd)>, Error> {
-        let mut packet = vec![0; MAX_TO_RUNNER];
+    /// A packet that has come. `None` for one that is no message: after the first message only short ones follow, and
+    /// what is not understood is not obeyed.
+    fn take_packet(&self) -> Option<Received> {
+        let mut packet = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = rustix::net::recvmsg(&self.socket, &mut [IoSliceMut::new(&mut packet)], &mut beside, flags);
+        match received {
+            Ok(received) if received.bytes == 0 => Some(Received::Gone),
+            Ok(received) => match ToRunner::decode(&packet[..received.bytes])? {
+                ToRunner::Session => descriptors(&mut beside).into_iter().next().map(Received::Session),
+                message => Some(Received::Message(message)),
+            },
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(_) => Some(Received::Gone),
+        }
+    }
+
+    /// The first message, with the memory file and the session, if there is one, that come beside it; `None` when the
+    /// supervisor is gone.
+    pub(crate) fn receive_setup(&self) -> Result<Option<(ToRunner, OwnedFd, Option<OwnedFd>)>, Error> {
+        let mut packet = vec![0; MAX_TO_RUNNER];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let mut slices = [IoSliceMut::new(&mut packet)];
-            match rustix::net::recvmsg(&self.socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match rustix::net::recvmsg(&self.socket, &mut slices, &mut beside, RecvFlags::CMSG_CLOEXEC) {
                 Err(Errno::INTR) => {}
                 other => break other.map_err(|err| Error::Receive(err.into()))?,
             }
@@ -146,13 +193,10 @@ impl Link {
         if received.bytes == 0 {
             return Ok(None);
         }
-        let module = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
+        let mut fds = descriptors(&mut beside).into_iter();
         let message = ToRunner::decode(&packet[..received.bytes]);
-        match (message, module) {
-            (Some(message), Some(module)) => Ok(Some((message, module))),
+        match (message, fds.next()) {
+            (Some(message), Some(module)) => Ok(Some((message, module, fds.next()))),
             _ => Err(Error::Unexpected { expected: "a setup with a memory file" }),
         }
     }
@@ -221,6 +265,17 @@ impl Link {
     }
 }
 
+/// What came beside a packet.
+fn descriptors(beside: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(fds) = message {
+            descriptors.extend(fds);
+        }
+    }
+    descriptors
+}
+
 /// A descriptor above the standard ones that is open, if there is one.
 fn inherited() -> io::Result<Option<u32>> {
     let mut open = Vec::new();
@@ -232,20 +287,24 @@ fn inherited() -> io::Result<Option<u32>> {
 }
 
 #[cfg(test)]
+impl Link {
+    /// A link and the supervisor's end of it.
+    pub(crate) fn pair() -> (Arc<Self>, OwnedFd) {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(rustix::net::AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let bucket = Mutex::new(Bucket::new(BURST, PER_SECOND, Instant::now()));
+        (Arc::new(Self { socket: ours, bucket, ended: Mutex::new(false) }), theirs)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_panic_is_the_last_word_and_says_where() {
-        let (ours, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let bucket = Mutex::new(Bucket::new(BURST, PER_SECOND, Instant::now()));
-        let link = Arc::new(Link { socket: theirs, bucket, ended: Mutex::new(false) });
+        let (link, ours) = Link::pair();
         tell_panics(&link);
         assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
         link.last_word(&FromRunner::Ended { ending: Ending::Trap, message: "too late".into() });

@@ -33,15 +33,19 @@ pub(crate) enum Error {
 pub(crate) struct Ready {
     pub(crate) setup: Setup,
     pub(crate) wasm: Vec<u8>,
+    pub(crate) session: Option<OwnedFd>,
     pub(crate) watchdog: Arc<Watchdog>,
 }
 
 /// Take the payload over and close the sandbox. `None` when the supervisor is gone.
 pub(crate) fn enter(link: &Arc<Link>) -> Result<Option<Ready>, Error> {
-    let Some((message, module)) = link.receive_setup().map_err(Error::Link)? else { return Ok(None) };
+    let Some((message, module, session)) = link.receive_setup().map_err(Error::Link)? else { return Ok(None) };
     let ToRunner::Setup(setup) = message else {
         return Err(Error::Link(link::Error::Unexpected { expected: "a setup" }));
     };
+    if setup.session != session.is_some() {
+        return Err(Error::Link(link::Error::Unexpected { expected: "a session, where one is announced" }));
+    }
     let wasm = read(module).map_err(Error::Module)?;
     let directories: Vec<_> =
         setup.directories.iter().map(|directory| (Path::new(&directory.host), directory.writable)).collect();
@@ -49,11 +53,12 @@ pub(crate) fn enter(link: &Arc<Link>) -> Result<Option<Ready>, Error> {
         directories: &directories,
         data_bytes: setup.data_bytes,
         file_bytes: setup.file_bytes,
+        open_files: setup.open_files,
     })
     .map_err(Error::Sandbox)?;
     let watchdog = Watchdog::start(Arc::clone(link)).map_err(Error::Watchdog)?;
     sandbox::seal().map_err(Error::Sandbox)?;
-    Ok(Some(Ready { setup: *setup, wasm, watchdog }))
+    Ok(Some(Ready { setup: *setup, wasm, session, watchdog }))
 }
 
 fn read(module: OwnedFd) -> io::Result<Vec<u8>> {

@@ -25,10 +25,17 @@ pub(crate) struct Limit {
     pub(crate) self_test: bool,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    limit: Option<Limit>,
+    /// When the thread looks again by itself.
+    looks_at: Option<Instant>,
+}
+
 /// The watchdog.
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
-    limit: Mutex<Option<Limit>>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
@@ -43,32 +50,51 @@ impl Watchdog {
 
     /// From now on, within this time.
     pub(crate) fn arm(&self, length: Duration, self_test: bool) {
-        *self.lock() = Some(Limit { until: Instant::now() + length, length, self_test });
+        self.lock().limit = Some(Limit { until: Instant::now() + length, length, self_test });
         self.changed.notify_one();
+    }
+
+    /// So much time more, for something that is not the guest's doing. Wakes nobody: the thread finds it at the old end.
+    pub(crate) fn lend(&self, time: Duration) {
+        if let Some(limit) = &mut self.lock().limit {
+            limit.until += time;
+        }
+    }
+
+    /// What was lent was not needed.
+    pub(crate) fn take_back(&self, time: Duration) {
+        let mut state = self.lock();
+        let Some(limit) = &mut state.limit else { return };
+        limit.until -= time;
+        let until = limit.until;
+        if state.looks_at.is_some_and(|at| at > until) {
+            self.changed.notify_one();
+        }
     }
 
     /// No limit, while the guest waits by its own wish.
     pub(crate) fn rest(&self) {
-        *self.lock() = None;
+        self.lock().limit = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Limit>> {
-        self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watch(&self, link: &Link) {
-        let mut limit = self.lock();
+        let mut state = self.lock();
         loop {
             let now = Instant::now();
-            limit = match *limit {
+            state.looks_at = state.limit.map(|limit| limit.until);
+            state = match state.limit {
                 Some(over) if over.until <= now => {
                     end(link, over);
                     return;
                 }
                 Some(Limit { until, .. }) => {
-                    self.changed.wait_timeout(limit, until - now).unwrap_or_else(PoisonError::into_inner).0
+                    self.changed.wait_timeout(state, until - now).unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.changed.wait(limit).unwrap_or_else(PoisonError::into_inner),
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }

@@ -1,29 +1,20 @@
 //! The module `iotwasm`: health, log and wait, which every payload has.
 
 use std::{
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use iotwasm_payload::interfaces::IOTWASM;
 use iotwasm_wasmedge::{Caller, Halt, HostModule};
 use wasm_supervisord::protocol::{Feeling, FromRunner, MAX_GUEST_MESSAGE, Setup, ToRunner};
 
+use super::{number, session::Shared};
 use crate::{
-    link::{Link, Received},
+    link::{Beside, Link, Received},
     watchdog::Watchdog,
 };
-
-/// Name of the module that guests import from.
-const MODULE: &str = "iotwasm";
-
-/// What the functions return to the guest.
-mod result {
-    pub(super) const OK: i32 = 0;
-    pub(super) const BAD_POINTER: i32 = -1;
-    pub(super) const BAD_ARGUMENT: i32 = -2;
-    pub(super) const MESSAGE_TOO_LONG: i32 = -3;
-    pub(super) const STOPPING: i32 = -4;
-}
 
 /// Status numbers that end the self-test of a command; lower ones are a [`Feeling`].
 const SELF_TEST_PASSED: i32 = 3;
@@ -90,7 +81,7 @@ impl Life {
         let feeling = u8::try_from(status).ok().and_then(Feeling::from_number);
         let ends_self_test = matches!(status, SELF_TEST_PASSED | SELF_TEST_FAILED) && self.in_self_test();
         if feeling.is_none() && !ends_self_test {
-            return Ok(result::BAD_ARGUMENT);
+            return Ok(number::BAD_ARGUMENT);
         }
         let message = match text(caller, pointer, length) {
             Ok(message) => message,
@@ -108,77 +99,133 @@ impl Life {
                 return Err(Halt::Terminate);
             }
             // Passing is a reactor's to say by what it returns.
-            None if !self.command => return Ok(result::BAD_ARGUMENT),
+            None if !self.command => return Ok(number::BAD_ARGUMENT),
             None => {
                 self.self_test_passed();
                 caller.refill();
             }
         }
-        Ok(result::OK)
+        Ok(number::OK)
     }
 
     fn log(&self, caller: &mut Caller<'_>, level: i32, pointer: i32, length: i32) -> i32 {
         let Some(level) = LEVELS.into_iter().find(|l| *l == level).and_then(|l| u8::try_from(l).ok()) else {
-            return result::BAD_ARGUMENT;
+            return number::BAD_ARGUMENT;
         };
         match text(caller, pointer, length) {
             Ok(message) => {
                 self.link.send_if_room(&FromRunner::Log { level, message });
-                result::OK
+                number::OK
             }
             Err(number) => number,
         }
     }
 
-    fn wait(&self, caller: &mut Caller<'_>, milliseconds: i64) -> Result<i32, Halt> {
-        let Ok(milliseconds) = u64::try_from(milliseconds) else { return Ok(result::BAD_ARGUMENT) };
+    fn wait(&self, caller: &mut Caller<'_>, milliseconds: i64, peripherals: Option<&Shared>) -> Result<i32, Halt> {
+        let Ok(milliseconds) = u64::try_from(milliseconds) else { return Ok(number::BAD_ARGUMENT) };
         if self.is_stopping() {
             // Asked again after it was told to leave: no new fuel and no new time, so that it cannot stay.
-            return Ok(result::STOPPING);
+            return Ok(number::STOPPING);
         }
-        // The self-test's clock counts waiting too: its limit is for the whole of it.
+        let until = Instant::now() + Duration::from_millis(milliseconds);
+        let stopping = self.rest(caller, || match peripherals {
+            Some(peripherals) => peripherals.lock().wait(until),
+            None => Ok(matches!(self.pause(until, Beside::default())?, Woken::Stopping)),
+        });
+        Ok(if stopping? { number::STOPPING } else { number::OK })
+    }
+
+    /// Let the guest wait by its own wish: no clock runs meanwhile, and then it has all its fuel and time again. The
+    /// self-test's clock counts waiting too: its limit is for the whole of it.
+    pub(super) fn rest<T>(&self, caller: &mut Caller<'_>, wait: impl FnOnce() -> T) -> T {
         let timed = self.lock().tested;
         if timed {
             self.watchdog.rest();
         }
-        let received = self.link.receive(Some(Duration::from_millis(milliseconds)));
+        let waited = wait();
         if timed {
             self.watchdog.arm(self.wake_up, false);
         }
         caller.refill();
-        match received {
-            Received::Nothing | Received::Message(ToRunner::Begin | ToRunner::Setup(_)) => Ok(result::OK),
-            Received::Message(ToRunner::Stop) => {
-                self.lock().stopping = true;
-                Ok(result::STOPPING)
-            }
-            Received::Gone => {
-                self.lock().orphaned = true;
-                Err(Halt::Terminate)
-            }
+        waited
+    }
+
+    /// Wait for the supervisor, for what is beside it, or for the end of the time.
+    pub(super) fn pause(&self, until: Instant, beside: Beside<'_>) -> Result<Woken, Halt> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            return Ok(match self.link.receive(Some(left), beside) {
+                Received::Nothing => Woken::Time,
+                Received::Session(session) => Woken::Session(session),
+                Received::SessionClosed => Woken::SessionClosed,
+                Received::Line => Woken::Line,
+                Received::Message(ToRunner::Stop) => {
+                    self.lock().stopping = true;
+                    Woken::Stopping
+                }
+                Received::Message(ToRunner::Begin | ToRunner::Setup(_) | ToRunner::Session) => continue,
+                Received::Gone => {
+                    self.lock().orphaned = true;
+                    return Err(Halt::Terminate);
+                }
+            });
         }
     }
+
+    /// A session that has come already. Does not wait; what else has come is heeded at the guest's next wait.
+    pub(super) fn session_that_came(&self) -> Option<OwnedFd> {
+        match self.pause(Instant::now(), Beside::default()) {
+            Ok(Woken::Session(session)) => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Ask for another session. Comes once for each, so the supervisor sets the pace.
+    pub(super) fn session_lost(&self) {
+        self.link.send(&FromRunner::SessionLost);
+    }
+
+    pub(super) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+}
+
+/// What ended a wait.
+#[derive(Debug)]
+pub(super) enum Woken<S = OwnedFd> {
+    /// The time is up.
+    Time,
+    /// The guest is to leave.
+    Stopping,
+    /// Another session with capd.
+    Session(S),
+    /// The session with capd is over.
+    SessionClosed,
+    /// The line has an event, or is not there any more.
+    Line,
 }
 
 /// A message of the guest, or the number to return.
 fn text(caller: &mut Caller<'_>, pointer: i32, length: i32) -> Result<String, i32> {
     if usize::try_from(length).is_ok_and(|length| length > MAX_GUEST_MESSAGE) {
-        return Err(result::MESSAGE_TOO_LONG);
+        return Err(number::TOO_LONG);
     }
-    let memory = caller.memory().ok_or(result::BAD_POINTER)?;
-    let bytes = memory.read(pointer, length).map_err(|_| result::BAD_POINTER)?;
+    let memory = caller.memory().ok_or(number::BAD_POINTER)?;
+    let bytes = memory.read(pointer, length).map_err(|_| number::BAD_POINTER)?;
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// The module.
-pub(crate) fn module(life: &Arc<Life>) -> HostModule {
+pub(crate) fn module(life: &Arc<Life>, peripherals: Option<Shared>) -> HostModule {
     let (health, log, wait) = (Arc::clone(life), Arc::clone(life), Arc::clone(life));
-    HostModule::new(MODULE)
+    HostModule::new(IOTWASM)
         .function("iotwasm_health", move |caller, (status, pointer, length): (i32, i32, i32)| {
             health.health(caller, status, pointer, length)
         })
         .function("iotwasm_log", move |caller, (level, pointer, length): (i32, i32, i32)| {
             Ok(log.log(caller, level, pointer, length))
         })
-        .function("iotwasm_wait", move |caller, (milliseconds,): (i64,)| wait.wait(caller, milliseconds))
+        .function("iotwasm_wait", move |caller, (milliseconds,): (i64,)| {
+            wait.wait(caller, milliseconds, peripherals.as_ref())
+        })
 }

@@ -1,7 +1,12 @@
 //! One run of a payload, from the order to prepare it until its last process has gone. Owns the runner's process, its
 //! cell and what it says; decides nothing about what comes next (see [`crate::machine`]).
 
+mod session;
+mod setup;
+mod stream;
+
 use std::{
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
@@ -9,21 +14,23 @@ use std::{
 
 use iotwasm_api::{Reason, supervisor::Health};
 use iotwasm_kit::{log::Level, report};
-use iotwasm_payload::{Manifest, PayloadId, Slot, manifest::EntryStyle};
+use iotwasm_payload::{PayloadId, Slot};
 use iotwasm_verify::Verifier;
-use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
+use tokio::sync::mpsc;
 
+use self::{session::Sessions, stream::Stream};
 use crate::{
     bucket::Bucket,
+    capabilities::Capabilities,
     cgroup::{Bounds, Cell, Cells, Starved},
     config,
     ending::{Remains, classify},
-    journal::{Journal, Lines, Voice},
+    journal::{Journal, Voice},
     machine::{End, Identity, Report, Terms},
     meter::{Meter, Rules},
     process::Process,
-    protocol::{Directory, Ending, Feeling, FromRunner, Setup, ToRunner},
-    storage::{self, Folder},
+    protocol::{Ending, Feeling, FromRunner, ToRunner},
+    storage,
     verify::{self, Verified},
 };
 
@@ -35,11 +42,6 @@ const BURST: u32 = 256;
 const PER_SECOND: u32 = 64;
 /// How long the last processes of a cell may take to go after they were killed.
 const CELL_EMPTY: Duration = Duration::from_secs(5);
-/// Private memory beyond the cell's bound that the process may map: thread stacks that are mostly never touched. The
-/// cell is the wall; this only keeps absurd requests from being granted.
-const DATA_BEYOND: u64 = 64 * 1024 * 1024;
-/// What the engine keeps for each byte of a module, generously.
-const MODULE_FACTOR: u64 = 16;
 
 /// The world that runs need.
 pub struct Edges {
@@ -49,6 +51,8 @@ pub struct Edges {
     pub runner: PathBuf,
     /// Judges slots.
     pub verifier: Verifier,
+    /// Opens sessions for those that ask for peripherals.
+    pub capabilities: Box<dyn Capabilities>,
     /// Takes what payloads say.
     pub journal: Rc<Journal>,
     /// Where payloads' folders are, and how they are measured.
@@ -105,8 +109,10 @@ pub async fn run(edges: &Edges, which: &Which, mut orders: mpsc::UnboundedReceiv
     news(News::Ended(end)).await;
 }
 
-struct Run {
+struct Run<'a> {
     process: Process,
+    /// None for a payload that asks for no peripherals.
+    sessions: Option<Sessions<'a>>,
     cell: Box<dyn Cell>,
     bounds: Bounds,
     meter: Meter,
@@ -118,11 +124,11 @@ struct Run {
     broken: Option<End>,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     /// Make the process first: it sets itself up while the slot is verified.
     async fn prepare(
-        edges: &Edges,
-        which: &Which,
+        edges: &'a Edges,
+        which: &'a Which,
         orders: &mut mpsc::UnboundedReceiver<Order>,
         news: &impl AsyncFn(News),
     ) -> Result<Self, End> {
@@ -137,15 +143,32 @@ impl Run {
             }
         };
         let verified = verified.map_err(|err| End { reason: err.reason(), message: report::chain(&err) })?;
-        Self::hand_over(edges, which, process, verified)
+        if verified.manifest().capabilities.is_empty() {
+            return Self::hand_over(edges, which, process, verified, None);
+        }
+        let opened = tokio::select! {
+            opened = Sessions::open(&*edges.capabilities, which, verified.digest().to_string()) => opened,
+            _ = killed(orders) => return Err(given_up()),
+        };
+        let session = opened.map_err(|err| {
+            let message = crate::journal::escape(&report::chain(&err));
+            End { reason: err.reason(), message }
+        })?;
+        Self::hand_over(edges, which, process, verified, Some(session))
     }
 
     /// Put the process in its cell and give it its payload.
-    fn hand_over(edges: &Edges, which: &Which, mut process: Process, verified: Verified) -> Result<Self, End> {
+    fn hand_over(
+        edges: &'a Edges,
+        which: &'a Which,
+        mut process: Process,
+        verified: Verified,
+        session: Option<(Sessions<'a>, OwnedFd)>,
+    ) -> Result<Self, End> {
         let manifest = verified.manifest();
         let folders = storage::folders(&edges.storage.root, manifest);
         storage::make(&folders).map_err(|err| failed(&err))?;
-        let bounds = bounds(&edges.settings, manifest, verified.length());
+        let bounds = setup::bounds(&edges.settings, manifest, verified.length());
         let ready = (
             Terms {
                 self_test: manifest.limits.self_test(),
@@ -155,12 +178,15 @@ impl Run {
             Identity { version: manifest.version.to_string(), sha256: verified.digest().to_string() },
         );
         let meter = Meter::new(edges.storage.clone(), which.payload.as_str(), &ready.1.sha256, &folders);
-        let setup = ToRunner::Setup(Box::new(setup(manifest, &folders, &bounds)));
+        let setup = ToRunner::Setup(Box::new(setup::setup(manifest, &folders, &bounds)));
         let cell = edges.cells.make(&which.cell, &bounds).map_err(|err| failed(&err))?;
+        let module = verified.into_module();
+        let (sessions, session) = session.unzip();
+        let fds: Vec<_> = std::iter::once(&module).chain(&session).map(AsFd::as_fd).collect();
         let handed = cell
             .admit(process.id())
             .map_err(|err| failed(&err))
-            .and_then(|()| process.send(&setup, Some(&verified.into_module())).map_err(|err| failed(&err)));
+            .and_then(|()| process.send(&setup, &fds).map_err(|err| failed(&err)));
         if let Err(mut end) = handed {
             let words = process.last_words();
             if !words.is_empty() {
@@ -174,6 +200,7 @@ impl Run {
         let now = Instant::now();
         Ok(Self {
             process,
+            sessions,
             cell,
             bounds,
             meter,
@@ -219,6 +246,10 @@ impl Run {
                             self.kill();
                         }
                     }
+                }
+                session = Sessions::next(&mut self.sessions) => {
+                    // A runner that takes no message is about to go.
+                    let _ = self.process.send(&ToRunner::Session, &[session.as_fd()]);
                 }
                 () = sleep_until(kill_at) => {
                     kill_at = None;
@@ -270,7 +301,7 @@ impl Run {
             Order::AskStop => ToRunner::Stop,
             Order::Kill => return self.kill(),
         };
-        if self.process.send(&message, None).is_err() {
+        if self.process.send(&message, &[]).is_err() {
             // It does not take orders any more: its end, or the machine's deadline, follows.
             iotwasm_kit::debug!("a runner took no order");
         }
@@ -305,6 +336,10 @@ impl Run {
                 let text = format!("(left out {count} reports and log lines: this payload sends too many)");
                 self.voice.say(Level::Warning, &text, now);
             }
+            FromRunner::SessionLost => match &mut self.sessions {
+                Some(sessions) => sessions.lost(now),
+                None => self.broke_protocol("news of a session that it never had"),
+            },
             FromRunner::Ended { ending, message } => {
                 self.last_word.get_or_insert((ending, crate::journal::escape(&message)));
             }
@@ -356,83 +391,5 @@ fn priority(level: u8) -> Level {
         4 => Level::Warning,
         5 | 6 => Level::Info,
         _ => Level::Debug,
-    }
-}
-
-fn bounds(settings: &config::Runner, manifest: &Manifest, length: u64) -> Bounds {
-    let pages = u64::from(manifest.limits.memory_pages) * 64 * 1024;
-    let overhead = u64::from(settings.overhead_mib) * 1024 * 1024;
-    Bounds {
-        memory_bytes: pages + overhead + length * MODULE_FACTOR,
-        tasks: settings.tasks,
-        cpu_percent: settings.cpu_percent,
-    }
-}
-
-fn setup(manifest: &Manifest, folders: &[Folder], bounds: &Bounds) -> Setup {
-    let limits = &manifest.limits;
-    Setup {
-        payload: manifest.id.to_string(),
-        command: manifest.entry.style == EntryStyle::Command,
-        wasi: manifest.has_wasi(),
-        memory_pages: limits.memory_pages,
-        fuel: limits.fuel,
-        wake_up_ms: limits.wake_up_ms,
-        self_test_ms: limits.self_test_ms,
-        data_bytes: bounds.memory_bytes + DATA_BEYOND,
-        // One limit for the whole process: that of the roomiest folder.
-        file_bytes: folders.iter().filter_map(|folder| folder.quota).max().unwrap_or(0),
-        environment: manifest.wasi.as_ref().map(|wasi| wasi.environment.clone()).unwrap_or_default(),
-        directories: folders
-            .iter()
-            .map(|folder| Directory {
-                guest: folder.guest.clone(),
-                host: folder.host.display().to_string(),
-                writable: folder.quota.is_some(),
-            })
-            .collect(),
-        // Names, words and numbers: all of it is JSON.
-        capabilities: serde_json::to_value(&manifest.capabilities).unwrap_or_default(),
-    }
-}
-
-/// A pipe on its way to the journal.
-struct Stream {
-    pipe: Option<pipe::Receiver>,
-    buffer: Vec<u8>,
-    lines: Lines,
-}
-
-impl Stream {
-    fn new(pipe: &mut Option<pipe::Receiver>) -> Self {
-        Self { pipe: pipe.take(), buffer: Vec::with_capacity(4096), lines: Lines::default() }
-    }
-
-    /// Some bytes have come. Safe to give up halfway: nothing is taken out before it resolves.
-    async fn read(&mut self) {
-        self.buffer.clear();
-        match &mut self.pipe {
-            Some(pipe) => {
-                if !matches!(pipe.read_buf(&mut self.buffer).await, Ok(n) if n > 0) {
-                    self.pipe = None;
-                }
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    fn speak(&mut self, voice: &mut Voice, level: Level) {
-        let now = Instant::now();
-        self.lines.push(&self.buffer, |line| voice.say(level, line, now));
-    }
-
-    /// What is left when the process has gone: at most what a pipe holds.
-    fn finish(&mut self, voice: &mut Voice, level: Level) {
-        let now = Instant::now();
-        let mut bytes = [0; 4096];
-        while let Some(Ok(n @ 1..)) = self.pipe.as_ref().map(|pipe| pipe.try_read(&mut bytes)) {
-            self.lines.push(&bytes[..n], |line| voice.say(level, line, now));
-        }
-        self.lines.flush(&mut |line: &str| voice.say(level, line, now));
     }
 }

@@ -1,0 +1,58 @@
+//! The device commands (`ioctl`) that the supervisor and whatever it starts keep; every other one fails.
+//!
+//! A descriptor of a GPIO line takes more than reads and writes: `GPIO_V2_LINE_SET_CONFIG` turns it round and changes its
+//! bias and drive. With this filter, which a runner inherits before its first instruction, the descriptor is exactly what
+//! was granted, whatever runs in the runner's place. Here a command fails instead of ending the process: this one is ours,
+//! and a library that probes for something must not take every payload with it.
+
+use seccompiler::{SeccompAction, SeccompCmpOp, SeccompRule};
+
+use super::{
+    Error,
+    system_calls::{Problem, compile, condition},
+};
+
+/// Levels of a line, read: `GPIO_V2_LINE_GET_VALUES_IOCTL` of linux/gpio.h.
+pub const GPIO_GET_VALUES: u32 = 0xC010_B40E;
+/// Levels of a line, written: `GPIO_V2_LINE_SET_VALUES_IOCTL`.
+pub const GPIO_SET_VALUES: u32 = 0xC010_B40F;
+/// The line turned round, which capd alone may: `GPIO_V2_LINE_SET_CONFIG_IOCTL`.
+pub const GPIO_SET_CONFIG: u32 = 0xC110_B40D;
+
+/// What is left: the lines' levels; what the standard library sets on sockets and pipes; whether standard error is a
+/// terminal, which newer C libraries ask with the second command.
+const ALLOWED: [u64; 7] = [
+    GPIO_GET_VALUES as u64,
+    GPIO_SET_VALUES as u64,
+    libc::FIONBIO,
+    libc::FIOCLEX,
+    libc::FIONCLEX,
+    libc::TCGETS,
+    libc::TCGETS2,
+];
+
+/// Bit of a system call's number in the x32 ABI, and the number of ioctl there. Kernels with that ABI run its calls in an
+/// ordinary process too, past a filter that looks for the ordinary number.
+#[cfg(target_arch = "x86_64")]
+const X32: [i64; 2] = [0x4000_0000 | libc::SYS_ioctl, 0x4000_0000 | 514];
+#[cfg(not(target_arch = "x86_64"))]
+const X32: [i64; 0] = [];
+
+/// Keep no other device command, in this process and in all that it starts. Takes new privileges away, too.
+///
+/// # Errors
+/// The kernel refuses the filter; nothing may be started then.
+pub fn confine() -> Result<(), Error> {
+    install().map_err(Error::SystemCalls)
+}
+
+fn install() -> Result<(), Problem> {
+    // One rule: the command is none of these.
+    let other: Vec<_> =
+        ALLOWED.iter().map(|command| condition(1, SeccompCmpOp::Ne, *command)).collect::<Result<_, _>>()?;
+    let mut rules = vec![(libc::SYS_ioctl, vec![SeccompRule::new(other)?])];
+    rules.extend(X32.map(|call| (call, Vec::new())));
+    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let program = compile(rules.into_iter().collect(), SeccompAction::Allow, refused)?;
+    Ok(seccompiler::apply_filter_all_threads(&program)?)
+}
