@@ -251,6 +251,6 @@ int main(void) {
   report("the end", "of all attacks");
   for (;;) {
     if (receive(CONTROL, 1000) && (answer.length == 0 || is("\"stop\""))) leave();
-    tell((uint8_t[]){HEALTH, 0}, 2);
+    live();
   }
 }
