@@ -23,7 +23,7 @@ use rustix::{
 /// What capd does with one question, instead of what it should.
 #[derive(Debug)]
 pub(crate) enum Oddity {
-    /// Answer this, with so many descriptors.
+    /// Answer this, with so many descriptors that cannot be read.
     Say(Answer, usize),
     /// Send bytes that are no message.
     Babble,
@@ -61,7 +61,7 @@ impl Capd {
         Self(Arc::new(Mutex::new(World {
             values: values.collect(),
             events: table.lines.iter().map(|_| None).collect(),
-            activity: file(&[0; 32]).into(),
+            activity: file(&[0xff; 32]).into(),
             asked: Vec::new(),
             oddities: VecDeque::new(),
             sessions: Vec::new(),
@@ -104,6 +104,13 @@ impl Capd {
         rustix::io::pwrite(value, text.as_bytes(), 0).unwrap();
     }
 
+    /// The activity byte of a sensor.
+    pub(crate) fn activity(&self, sensor: u64) -> u8 {
+        let mut byte = [0];
+        rustix::io::pread(&self.world().activity, &mut byte, sensor).unwrap();
+        byte[0]
+    }
+
     /// Let a line have an event: what the kernel would write.
     pub(crate) fn event(&self, line: usize, bytes: &[u8]) {
         self.world().events[line].as_mut().expect("the line is leased").write_all(bytes).unwrap();
@@ -120,6 +127,10 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
+fn unreadable() -> OwnedFd {
+    File::options().write(true).open("/dev/null").unwrap().into()
+}
+
 fn serve(world: &Mutex<World>, mut channel: Channel<Answer, Request>) {
     while let Ok(received) = channel.receive(None) {
         let (answer, descriptors) = {
@@ -127,7 +138,7 @@ fn serve(world: &Mutex<World>, mut channel: Channel<Answer, Request>) {
             world.asked.push(received.message.clone());
             match world.oddities.pop_front() {
                 None => world.answer(received.message),
-                Some(Oddity::Say(answer, count)) => (answer, (0..count).map(|_| file(b"").into()).collect()),
+                Some(Oddity::Say(answer, count)) => (answer, (0..count).map(|_| unreadable()).collect()),
                 Some(Oddity::Babble) => {
                     rustix::net::send(&channel, &[0xff; 7], SendFlags::NOSIGNAL).unwrap();
                     continue;
