@@ -41,7 +41,8 @@ struct World {
     table: Table,
     /// Everything that was asked, over every session.
     asked: Vec<Request>,
-    oddities: VecDeque<Oddity>,
+    /// What to do about the next questions; as it should where there is none.
+    oddities: VecDeque<Option<Oddity>>,
     /// A copy of each session's socket, to cut it.
     sessions: Vec<OwnedFd>,
     activity: OwnedFd,
@@ -88,7 +89,14 @@ impl Capd {
 
     /// Be odd about the next question; about the one after that for the second time, and so on.
     pub(crate) fn be_odd(&self, oddity: Oddity) {
-        self.world().oddities.push_back(oddity);
+        self.be_odd_later(0, oddity);
+    }
+
+    /// Be odd after so many questions more.
+    pub(crate) fn be_odd_later(&self, questions: usize, oddity: Oddity) {
+        let oddities = &mut self.world().oddities;
+        oddities.extend(std::iter::repeat_with(|| None).take(questions));
+        oddities.push_back(Some(oddity));
     }
 
     /// What was asked since the last time.
@@ -136,7 +144,7 @@ fn serve(world: &Mutex<World>, mut channel: Channel<Answer, Request>) {
         let (answer, descriptors) = {
             let mut world = world.lock().unwrap();
             world.asked.push(received.message.clone());
-            match world.oddities.pop_front() {
+            match world.oddities.pop_front().flatten() {
                 None => world.answer(received.message),
                 Some(Oddity::Say(answer, count)) => (answer, (0..count).map(|_| unreadable()).collect()),
                 Some(Oddity::Babble) => {
