@@ -55,6 +55,22 @@ fn a_capd_that_dies_in_the_middle_of_any_question_is_followed_by_the_next() {
 }
 
 #[test]
+fn what_is_given_back_while_capd_dies_is_given_back() {
+    for (open, close) in [("gpio.get", "gpio.drop"), ("sensors.turn_on", "sensors.turn_off")] {
+        let mut guest = Guest::new();
+        let (led, climate) = (guest.text("led"), guest.text("climate"));
+        let (opens, closes) =
+            if open == "gpio.get" { (args(&[&led, &[2, 8]]), vec![2]) } else { (climate.to_vec(), climate.to_vec()) };
+        assert_eq!(guest.call(open, &opens), OK);
+        guest.capd.be_odd(Oddity::Die);
+        assert_eq!(guest.call(close, &closes), OK);
+        assert_eq!(guest.heard(), [FromRunner::SessionLost]);
+        guest.renew();
+        assert_eq!(guest.call(open, &opens), OK);
+    }
+}
+
+#[test]
 fn nonsense_from_capd_ends_the_session() {
     let table = || Box::new(table());
     for oddity in [
