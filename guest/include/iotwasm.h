@@ -303,7 +303,7 @@ static inline int32_t iotwasm_test_failed_(struct iotwasm_words_ *words) {
 /* The sensor answers, and what it says is within these bounds. It is left on. Leave the ends of its scale out of them: they
  * are what a broken sensor often says. */
 static inline int32_t iotwasm_test_sensor(const char *sensor, const char *capability, double least, double most) {
-    struct iotwasm_words_ words = {.length = 0};
+    struct iotwasm_words_ words = {{0}, 0};
     double value = 0;
     int32_t result = iotwasm_turn_on(sensor);
     if (result == IOTWASM_OK) result = iotwasm_read_number(sensor, capability, &value);
@@ -327,7 +327,7 @@ static inline int32_t iotwasm_test_sensor(const char *sensor, const char *capabi
 
 /* The line can be leased as an input and read. It is not held afterwards. */
 static inline int32_t iotwasm_test_gpio_read(const char *label) {
-    struct iotwasm_words_ words = {.length = 0};
+    struct iotwasm_words_ words = {{0}, 0};
     uint32_t pin, state;
     int32_t result = iotwasm_get_pin(label, IOTWASM_GPIO_INPUT, &pin);
     if (result == IOTWASM_OK) {

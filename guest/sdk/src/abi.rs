@@ -13,7 +13,7 @@ pub(crate) struct RawEvent {
     pub(crate) timestamp_ns: u64,
     /// 1 rising, 2 falling.
     pub(crate) edge: u32,
-    /// Counts the edges of the line, beginning with 1; a gap means that some were lost.
+    /// Counts the line's edges; a gap means that some were lost.
     pub(crate) sequence: u32,
     pub(crate) reserved: u64,
 }

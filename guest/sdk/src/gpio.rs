@@ -104,8 +104,7 @@ pub struct Event {
     pub time: Duration,
     /// True from inactive to active.
     pub rising: bool,
-    /// Counts the edges of the line since it was watched, beginning with 1. A gap means that some were lost, because nobody
-    /// took them.
+    /// Counts the line's edges up by one. A gap means that some were lost because nobody took them.
     pub sequence: u32,
 }
 
@@ -211,7 +210,8 @@ impl Input {
     /// all takes what is queued.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], …
+    /// [`Error::Unavailable`] also when edges may have been missed, because the daemon that keeps the peripherals was away:
+    /// read the line, and ask again.
     pub fn next_event(&self, time: Duration) -> Result<Next, Error> {
         self.0.next_event(time)
     }

@@ -94,8 +94,8 @@ impl<'n> Sensor<'n> {
         filled(number, buffer, length)
     }
 
-    /// Sets an attribute (or a capability that may be written). It stays set for as long as this payload's session lasts,
-    /// unless another payload uses the sensor then.
+    /// Sets an attribute (or a capability that may be written). It is this payload's until it turns the sensor off or ends;
+    /// when the last payload has left the sensor, it is as it was before.
     ///
     /// # Errors
     /// [`Error::ModeNotAllowed`] for what may only be read; [`Error::BadValue`] for a value that the board or the manifest
