@@ -16,12 +16,12 @@ use crate::wait::{Look, until};
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(400);
 
 /// The daemons' units.
-pub const UNITS: [&str; 2] = ["ota-updated", "wasm-supervisord"];
+pub const UNITS: [&str; 3] = ["ota-updated", "wasm-supervisord", "capd"];
 
 /// A scenario's settings of the device.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Ids of the payloads that it runs.
+    /// Ids of the payloads that it runs; one of another vendor is written `vendor/id`.
     pub payloads: Vec<String>,
     /// The mirror is configured, too.
     pub mirror: bool,
@@ -136,6 +136,52 @@ pub struct PayloadInfo {
     pub committed: String,
 }
 
+/// Something that capd denied.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Denial {
+    /// Payload id.
+    pub payload: String,
+    /// What was asked for.
+    pub capability: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// A payload's session with capd.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Session {
+    /// Which.
+    pub session: i64,
+    /// Payload id.
+    pub payload: String,
+    /// The role that signed it.
+    pub role: String,
+    /// Its runner uses it.
+    pub claimed: bool,
+    /// What it may do.
+    pub grants: Vec<String>,
+    /// What it has leased.
+    pub leases: Vec<String>,
+    /// Requests so far.
+    pub requests: i64,
+    /// Denials so far.
+    pub denials: i64,
+}
+
+#[derive(Deserialize)]
+struct Denials {
+    denials: Vec<Denial>,
+}
+
+#[derive(Deserialize)]
+struct Sessions {
+    sessions: Vec<Session>,
+}
+
 #[derive(Deserialize)]
 struct History {
     attempts: Vec<Attempt>,
@@ -147,11 +193,12 @@ struct Payloads {
 }
 
 impl Vm {
-    /// As from the factory, with these settings: nothing of the daemons' on the data partition, then both started.
+    /// As from the factory, with these settings: nothing of the daemons' on the data partition, then all started.
     pub fn provision(&mut self, settings: &Settings) -> Result<()> {
         self.sh(
-            "systemctl stop ota-updated.socket ota-updated.service wasm-supervisord.socket wasm-supervisord.service && \
-             rm -rf /data/iotwasm/ota /data/iotwasm/payloads /data/iotwasm/storage /run/iotwasm/metrics && \
+            "systemctl stop ota-updated.socket ota-updated.service wasm-supervisord.socket wasm-supervisord.service \
+             capd.socket capd.service && \
+             rm -rf /data/iotwasm/ota /data/iotwasm/payloads /data/iotwasm/storage /run/iotwasm/metrics /run/iotwasm-capd && \
              systemd-tmpfiles --create iotwasm.conf",
         )?;
         self.configure(settings)?;
@@ -170,19 +217,29 @@ impl Vm {
         let folder = "/data/qemu-tests/etc";
         self.sh(&format!("rm -rf {folder}/*; mkdir -p {folder}/payloads.d"))?;
         self.put(&format!("{folder}/ota-updated.toml"), 0o644, settings.updater().as_bytes())?;
-        for id in &settings.payloads {
-            let text = format!("id = \"{id}\"\nvendor = \"{}\"\n", crate::repo::VENDOR);
+        for payload in &settings.payloads {
+            let (vendor, id) = payload.split_once('/').unwrap_or((crate::repo::VENDOR, payload));
+            let text = format!("id = \"{id}\"\nvendor = \"{vendor}\"\n");
             self.put(&format!("{folder}/payloads.d/{id}.toml"), 0o644, text.as_bytes())?;
         }
         self.sh("systemctl restart qemu-config.service").map(drop)
     }
 
-    /// Starts both daemons; done when both are ready.
+    /// Starts the daemons; done when all are ready.
     pub fn start_daemons(&mut self) -> Result<()> {
-        self.sh(
-            "systemctl start wasm-supervisord.socket ota-updated.socket wasm-supervisord.service ota-updated.service",
-        )
-        .map(drop)
+        self.sh("systemctl start capd.socket wasm-supervisord.socket ota-updated.socket \
+             capd.service wasm-supervisord.service ota-updated.service")
+            .map(drop)
+    }
+
+    /// What capd has denied.
+    pub fn denials(&mut self) -> Result<Vec<Denial>> {
+        Ok(self.call::<Denials>("capabilities", "io.iotwasm.Capabilities.GetDenials", &json!({}))?.denials)
+    }
+
+    /// Payloads' sessions with capd.
+    pub fn sessions(&mut self) -> Result<Vec<Session>> {
+        Ok(self.call::<Sessions>("capabilities", "io.iotwasm.Capabilities.GetSessions", &json!({}))?.sessions)
     }
 
     /// Calls a method of a daemon, as `varlinkctl` does.

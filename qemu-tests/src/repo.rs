@@ -8,8 +8,10 @@ use std::process::Command;
 use crate::error::{Error, Result};
 use crate::vm::run;
 
-/// The vendor of the examples.
+/// The vendor of most examples.
 pub const VENDOR: &str = "acme";
+/// Another one, whose tier allows little.
+pub const BOLT: &str = "bolt";
 
 /// Where the harness finds what the build made.
 #[derive(Debug, Clone)]
@@ -146,6 +148,12 @@ impl Repo {
     pub fn publish(&self, release: &Release<'_>) -> Result<()> {
         let file = self.pack(release)?;
         self.change("publish", &[&file.display().to_string()])
+    }
+
+    /// Lets another vendor publish, with a key of its own.
+    pub fn add_vendor(&self, vendor: &str) -> Result<()> {
+        self.iotwasm(&["keys", "generate", "--dir", &self.path("keys"), vendor])?;
+        self.change("add-vendor", &[vendor])
     }
 
     /// Takes a version back.

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::Scenario;
-use crate::device::{SETTLE_LIMIT, Settings, UNITS};
+use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::Result;
 use crate::random::Random;
 use crate::repo::Release;
@@ -35,6 +35,8 @@ pub(crate) const POWER_CUTS: Scenario = Scenario {
     run: power_cuts,
 };
 
+/// The daemons that an update goes through.
+const UPDATING: [&str; 2] = ["ota-updated", "wasm-supervisord"];
 /// Bytes a second of a server that is slow enough for a cut in the middle of a download.
 const SLOW: usize = 20_000;
 
@@ -67,7 +69,7 @@ fn dead_daemons(world: &mut World, steps: &mut Steps) -> Result<()> {
     let mut random = Random::from_environment();
     println!("  (IOTWASM_SEED={})", random.seed());
     for round in 0..4u32 {
-        let unit = UNITS[round as usize % 2];
+        let unit = UPDATING[round as usize % 2];
         let (repo, new) = world.next_version()?;
         repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
         let vm = &mut world.vm;

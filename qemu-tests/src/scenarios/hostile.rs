@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::hardware::number;
 use crate::device::{SETTLE_LIMIT, Settings};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::repo::Release;
 use crate::steps::Steps;
 use crate::vm::Vm;
@@ -173,10 +174,4 @@ fn flood_lines(vm: &mut Vm) -> Result<u64> {
 /// The device's own clock: a busy emulator is slower than ours.
 fn uptime(vm: &mut Vm) -> Result<Duration> {
     Ok(Duration::from_secs(number(&vm.sh("cut -d. -f1 /proc/uptime")?, "the uptime")?))
-}
-
-/// The number that a text begins with.
-fn number(text: &str, what: &'static str) -> Result<u64> {
-    let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    first.ok_or_else(|| Error::Unreadable { what, text: text.to_owned() })
 }

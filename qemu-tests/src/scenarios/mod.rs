@@ -4,7 +4,9 @@ pub(crate) mod account;
 pub(crate) mod boot;
 pub(crate) mod crash;
 pub(crate) mod defective;
+mod hardware;
 pub(crate) mod hostile;
+mod hostile_runner;
 pub(crate) mod life;
 mod network;
 mod peripherals;
@@ -40,6 +42,7 @@ pub const ALL: &[Scenario] = &[
     defective::HEARTBEAT,
     defective::OTHERS,
     hostile::HOSTILE,
+    hostile_runner::HOSTILE_RUNNER,
     trust::FORGED,
     trust::WRONG_ROOT,
     trust::FORGED_PAYLOAD,

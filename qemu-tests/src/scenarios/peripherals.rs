@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Scenario;
+use super::hardware::{STUB, folder, level, line, replug, sh, unplug};
 use crate::error::Result;
 use crate::steps::Steps;
 use crate::vm::Vm;
@@ -38,12 +39,12 @@ fn lines(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
         sh(vm, "gpiodetect | grep -F iotwasm-sim | cut -d' ' -f2-")
     })?;
     steps.step("its lines have their names", "led button valve pump door spare0 spare1 spare2", || {
-        sh(vm, "gpioinfo --chip $(gpiodetect | sed -n '/iotwasm-sim/s/ .*//p') | sed -n 's/.*\"\\(.*\\)\".*/\\1/p' | xargs")
+        sh(vm, "gpioinfo --chip $(gpiodetect | sed -n '/iotwasm-sim/s/ .*//p') | sed -n 's/^[^\"]*\"\\([^\"]*\\)\".*/\\1/p' | xargs")
     })?;
     steps.step("a line that is set shows outside", "1", || {
         vm.run(&["systemd-run", "--quiet", "--collect", "--unit=qemu-line", "gpioset", "led=1"])?;
         until("the line's value", LIMIT, || {
-            let value = sh(vm, &format!("cat {}/value", line("led")))?;
+            let value = level(vm, "led")?;
             Ok(if value == "1" { Look::Is(value) } else { Look::NotYet(value) })
         })
     })?;
@@ -66,15 +67,15 @@ fn lines(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
 fn sensors(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     steps.step("the kernel's driver reads the example from the BME280", READINGS, || readings(vm))?;
     steps.step("a sensor that is unplugged is gone", "gone", || {
-        vm.sh(&format!("echo 0x76 >{STUB}/delete_device"))?;
+        unplug(vm)?;
         Ok(if readings(vm).is_err() { "gone".into() } else { "there".into() })
     })?;
     steps.step("and comes back", READINGS, || {
-        vm.sh("systemctl restart qemu-peripherals.service")?;
+        replug(vm)?;
         readings(vm)
     })?;
     steps.step("the IIO dummy keeps what is written to its output", "73 1234", || {
-        let dummy = "set -e; name=$(grep -lx iotwasm-dummy /sys/bus/iio/devices/*/name); cd ${name%/name}";
+        let dummy = folder("iotwasm-dummy");
         sh(vm, &format!("{dummy}; echo 1234 >out_voltage0_raw; cat in_voltage0_raw out_voltage0_raw | xargs"))
     })
 }
@@ -82,6 +83,10 @@ fn sensors(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
 fn buses(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     steps.step("the second chip of the I2C bus keeps registers", "0xa5", || {
         sh(vm, &format!("n={STUB}; n=${{n##*-}}; i2cset -y $n 0x50 0x10 0xa5 && i2cget -y $n 0x50 0x10"))
+    })?;
+    steps.step("a second BME280 is there, without a driver", "0x60 none", || {
+        let driver = "[ -e $b/${b##*-}-0077/driver ] && echo driver || echo none";
+        sh(vm, &format!("b={STUB}; echo $(i2cget -y ${{b##*-}} 0x77 0xd0) $({driver})"))
     })?;
     steps.step("what is written to the SPI device goes over its bus", "5", || {
         sh(vm, "s=/sys/bus/spi/devices/spi0.0/statistics/bytes_tx; b=$(cat $s); printf hello >/dev/spidev0.0; echo $(($(cat $s) - b))")
@@ -97,27 +102,8 @@ fn buses(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     })
 }
 
-/// The folder of the simulated I2C bus, for a shell.
-const STUB: &str = "$(dirname $(grep -lx 'SMBus stub driver' /sys/bus/i2c/devices/i2c-*/name))";
-
-/// The folder of a line's simulator, for a shell.
-fn line(name: &str) -> String {
-    let number = match name {
-        "led" => 0,
-        _ => 4,
-    };
-    format!("$(echo /sys/devices/platform/gpio-sim.0/gpiochip*/sim_gpio{number})")
-}
-
 fn readings(vm: &mut Vm) -> Result<String> {
     // The pressure is in kilopascals: to its pascals, as the others to their thousandths.
-    sh(
-        vm,
-        "set -e; name=$(grep -lx bme280 /sys/bus/iio/devices/*/name); cd ${name%/name}; \
-         echo $(cut -d. -f1 in_temp_input; cut -c1-7 in_pressure_input; cut -d. -f1 in_humidityrelative_input)",
-    )
-}
-
-fn sh(vm: &mut Vm, line: &str) -> Result<String> {
-    Ok(vm.sh(line)?.trim().to_owned())
+    let files = "cut -d. -f1 in_temp_input; cut -c1-7 in_pressure_input; cut -d. -f1 in_humidityrelative_input";
+    sh(vm, &format!("{}; echo $({files})", folder("bme280")))
 }
