@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::accel::Accel;
+use crate::bench_io;
 use crate::device::{Settings, UNITS};
 use crate::error::{Error, Result, chain};
 use crate::repo::{Built, Release};
@@ -55,6 +56,7 @@ fn measure(world: &mut World) -> Result<Vec<Row>> {
     eprintln!("bench: {SWAPS} swaps of the payload");
     rows.extend(swaps(vm)?);
     rows.push(boots(vm)?);
+    rows.extend(bench_io::measure(world)?);
     Ok(rows)
 }
 

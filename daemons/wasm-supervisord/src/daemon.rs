@@ -20,7 +20,7 @@ use iotwasm_payload::{Wanted, store::Reader};
 use iotwasm_verify::Verifier;
 
 use crate::{
-    capabilities::Capd,
+    capabilities::{self, Capd},
     cgroup::{self, Delegated},
     config::{Config, TooLittle},
     journal::Journal,
@@ -179,7 +179,7 @@ fn edges(config: &Config) -> Result<Edges, Error> {
             pinned_root: PathBuf::from(paths::PINNED_ROOT),
             board: device::board()?.name,
         },
-        capabilities: Box::new(Capd::at(Path::new(paths::CAPABILITIES_SOCKET))),
+        capabilities: Box::new(Capd::at(Path::new(paths::CAPABILITIES_SOCKET), capabilities::LIMIT)),
         journal: Journal::open(),
         storage: Rules {
             root: PathBuf::from(paths::STORAGE),

@@ -1,4 +1,5 @@
-//! Everything a payload needs to talk to the device it runs on: a self-test, health reports, log lines and waiting.
+//! Everything a payload needs to talk to the device it runs on: a self-test, health reports, log lines, waiting, and the
+//! peripherals that its manifest asks for ([`sensors`], [`gpio`], [`i2c`], [`spi`], [`actuators`]).
 //!
 //! A payload implements [`Payload`] and names itself with [`payload!`]:
 //!
@@ -37,15 +38,26 @@
 #![cfg_attr(all(not(feature = "std"), target_arch = "wasm32"), no_std)]
 
 mod abi;
+pub mod actuators;
+pub mod delay;
+mod error;
 #[doc(hidden)]
 pub mod export;
+pub mod gpio;
 pub mod health;
+pub mod i2c;
 pub mod log;
 mod message;
+pub mod self_test;
+pub mod sensors;
+pub mod spi;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod wait;
 
+/// The traits that drivers are written for, in the version that this crate implements.
+pub use embedded_hal;
+pub use error::Error;
 pub use export::command;
 pub use message::{Failure, MAX_FAILURE, MAX_MESSAGE};
 pub use wait::{Wait, wait};

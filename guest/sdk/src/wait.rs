@@ -28,7 +28,7 @@ pub fn wait(time: Duration) -> Wait {
 }
 
 /// Whole milliseconds, rounded up: a wait that is not zero sleeps.
-fn milliseconds(time: Duration) -> i64 {
+pub(crate) fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 

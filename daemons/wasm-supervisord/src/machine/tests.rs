@@ -203,14 +203,16 @@ fn a_trial_that_does_not_verify_leaves_a_pausing_payload_to_its_pause() {
 }
 
 #[test]
-fn what_does_not_verify_at_boot_is_not_tried_again() {
-    let mut bench = Bench::new();
-    bench.apply(Event::Start { slot: Slot::A, trial: false, ticket: None });
-    bench.end(1, Reason::NotVerified);
-    assert_eq!((bench.phase(), bench.machine.wake()), (Phase::Failed, None));
-    bench.apply(Event::Start { slot: Slot::A, trial: false, ticket: None });
-    bench.end(2, Reason::StartFailed);
-    assert_eq!(bench.phase(), Phase::Backoff);
+fn what_does_not_verify_or_asks_for_too_much_at_boot_is_not_tried_again() {
+    for hopeless in [Reason::NotVerified, Reason::BadPayload, Reason::CapabilityRefused] {
+        let mut bench = Bench::new();
+        bench.apply(Event::Start { slot: Slot::A, trial: false, ticket: None });
+        bench.end(1, hopeless);
+        assert_eq!((bench.phase(), bench.machine.wake()), (Phase::Failed, None), "{hopeless}");
+        bench.apply(Event::Start { slot: Slot::A, trial: false, ticket: None });
+        bench.end(2, Reason::StartFailed);
+        assert_eq!(bench.phase(), Phase::Backoff);
+    }
 }
 
 #[test]

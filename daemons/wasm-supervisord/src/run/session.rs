@@ -91,3 +91,80 @@ async fn reopen(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+    use crate::capabilities::{Error, Opening};
+
+    /// Fails so many times, then opens.
+    #[derive(Default)]
+    struct Flaky {
+        failures: Cell<u32>,
+        opened: RefCell<Vec<Instant>>,
+    }
+
+    impl Capabilities for Flaky {
+        fn open<'a>(&'a self, _: &'a iotwasm_payload::PayloadId, _: iotwasm_payload::Slot, _: &'a str) -> Opening<'a> {
+            self.opened.borrow_mut().push(Instant::now());
+            let failures = self.failures.get();
+            self.failures.set(failures.saturating_sub(1));
+            let answer = match failures {
+                0 => Ok(std::fs::File::open("/dev/null").unwrap().into()),
+                _ => Err(Error::Unavailable("not now".into())),
+            };
+            Box::pin(std::future::ready(answer))
+        }
+    }
+
+    fn which() -> Which {
+        Which { payload: "probe".parse().unwrap(), slot: iotwasm_payload::Slot::A, cell: "c".into() }
+    }
+
+    #[tokio::test]
+    async fn however_often_it_is_lost_one_session_is_opened_at_a_time() {
+        let (capabilities, which) = (Flaky::default(), which());
+        let (mut sessions, _fd) = Sessions::open(&capabilities, &which, "abc".into()).await.unwrap();
+        for _ in 0..1000 {
+            sessions.lost(Instant::now());
+        }
+        let mut sessions = Some(sessions);
+        Sessions::next(&mut sessions).await;
+        assert_eq!(capabilities.opened.borrow().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn attempts_come_with_longer_and_longer_pauses() {
+        let (capabilities, which) = (Flaky::default(), which());
+        let (mut sessions, _fd) = Sessions::open(&capabilities, &which, "abc".into()).await.unwrap();
+        capabilities.failures.set(2);
+        sessions.lost(Instant::now());
+        let mut sessions = Some(sessions);
+        Sessions::next(&mut sessions).await;
+        {
+            let opened = capabilities.opened.borrow();
+            let pauses: Vec<_> = opened.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let least = [FIRST, FIRST * 2, FIRST * 4];
+            assert!(pauses.len() == 3 && pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
+        }
+        // One that is lost at once goes on where this left off; one that held begins anew.
+        let mut sessions = sessions.unwrap();
+        assert_eq!(sessions.pause, FIRST * 8);
+        sessions.lost(Instant::now() + RECOVERED);
+        assert_eq!(sessions.pause, FIRST);
+    }
+
+    #[tokio::test]
+    async fn without_a_loss_there_is_no_next_one() {
+        let (capabilities, which) = (Flaky::default(), which());
+        let (sessions, _fd) = Sessions::open(&capabilities, &which, "abc".into()).await.unwrap();
+        let mut sessions = Some(sessions);
+        tokio::select! {
+            biased;
+            _ = Sessions::next(&mut sessions) => panic!("there is none"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}

@@ -23,7 +23,7 @@ use rustix::{
 /// What capd does with one question, instead of what it should.
 #[derive(Debug)]
 pub(crate) enum Oddity {
-    /// Answer this, with so many descriptors.
+    /// Answer this, with so many descriptors that cannot be read.
     Say(Answer, usize),
     /// Send bytes that are no message.
     Babble,
@@ -41,7 +41,8 @@ struct World {
     table: Table,
     /// Everything that was asked, over every session.
     asked: Vec<Request>,
-    oddities: VecDeque<Oddity>,
+    /// What to do about the next questions; as it should where there is none.
+    oddities: VecDeque<Option<Oddity>>,
     /// A copy of each session's socket, to cut it.
     sessions: Vec<OwnedFd>,
     activity: OwnedFd,
@@ -61,7 +62,7 @@ impl Capd {
         Self(Arc::new(Mutex::new(World {
             values: values.collect(),
             events: table.lines.iter().map(|_| None).collect(),
-            activity: file(&[0; 32]).into(),
+            activity: file(&[0xff; 32]).into(),
             asked: Vec::new(),
             oddities: VecDeque::new(),
             sessions: Vec::new(),
@@ -88,7 +89,14 @@ impl Capd {
 
     /// Be odd about the next question; about the one after that for the second time, and so on.
     pub(crate) fn be_odd(&self, oddity: Oddity) {
-        self.world().oddities.push_back(oddity);
+        self.be_odd_later(0, oddity);
+    }
+
+    /// Be odd after so many questions more.
+    pub(crate) fn be_odd_later(&self, questions: usize, oddity: Oddity) {
+        let oddities = &mut self.world().oddities;
+        oddities.extend(std::iter::repeat_with(|| None).take(questions));
+        oddities.push_back(Some(oddity));
     }
 
     /// What was asked since the last time.
@@ -102,6 +110,13 @@ impl Capd {
         let value = &mut world.values[sensor][channel];
         value.set_len(0).unwrap();
         rustix::io::pwrite(value, text.as_bytes(), 0).unwrap();
+    }
+
+    /// The activity byte of a sensor.
+    pub(crate) fn activity(&self, sensor: u64) -> u8 {
+        let mut byte = [0];
+        rustix::io::pread(&self.world().activity, &mut byte, sensor).unwrap();
+        byte[0]
     }
 
     /// Let a line have an event: what the kernel would write.
@@ -120,14 +135,18 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
+fn unreadable() -> OwnedFd {
+    File::options().write(true).open("/dev/null").unwrap().into()
+}
+
 fn serve(world: &Mutex<World>, mut channel: Channel<Answer, Request>) {
     while let Ok(received) = channel.receive(None) {
         let (answer, descriptors) = {
             let mut world = world.lock().unwrap();
             world.asked.push(received.message.clone());
-            match world.oddities.pop_front() {
+            match world.oddities.pop_front().flatten() {
                 None => world.answer(received.message),
-                Some(Oddity::Say(answer, count)) => (answer, (0..count).map(|_| file(b"").into()).collect()),
+                Some(Oddity::Say(answer, count)) => (answer, (0..count).map(|_| unreadable()).collect()),
                 Some(Oddity::Babble) => {
                     rustix::net::send(&channel, &[0xff; 7], SendFlags::NOSIGNAL).unwrap();
                     continue;

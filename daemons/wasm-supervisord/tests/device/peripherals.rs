@@ -1,5 +1,7 @@
 //! Payloads with peripherals: the session's way from capd through the supervisor to the runner, and the guest's calls.
 
+use std::time::Duration;
+
 use iotwasm_api::{
     Reason,
     supervisor::{Phase, Slot},
@@ -8,7 +10,7 @@ use iotwasm_session::{Kind, Request, Why};
 use wasm_supervisord::{capabilities::Error, keeper::wire_slot, machine::End, supervisor::Refused};
 
 use crate::{
-    capd::denied,
+    capd::{Oddity, denied},
     support::{Bench, Device, Payload, WORK, on_loop},
 };
 
@@ -75,7 +77,7 @@ fn a_payload_reads_a_sensor_through_its_session() {
 fn a_payload_without_capabilities_needs_no_capd() {
     on_loop(async {
         let device = Device::new();
-        device.door.refuse(Error::Timeout);
+        device.door.refuse(Error::Timeout(Duration::ZERO));
         let bench = start(&device, &Payload::reactor(PASS, WORK)).await.unwrap();
         assert!(device.door.calls().is_empty());
         bench.supervisor.stop("probe").await.unwrap();
@@ -113,7 +115,7 @@ fn a_refused_payload_is_told_everything_and_not_tried_again() {
 fn without_capd_a_committed_payload_is_tried_again_and_then_runs() {
     on_loop(async {
         let device = Device::new();
-        device.door.refuse(Error::Timeout);
+        device.door.refuse(Error::Timeout(Duration::ZERO));
         device.install(&payload("(call $turn_on)", LOOK), true);
         let mut bench = device.supervisor();
         bench.boot().await;
@@ -144,7 +146,7 @@ fn a_session_that_is_lost_is_followed_by_another_and_the_guest_goes_on() {
         device.door.capd.set_value(0, 0, "before\n");
         device.heard("MESSAGE=before\n").await;
         // The first attempt fails, so the guest goes without for a while.
-        device.door.refuse(Error::Timeout);
+        device.door.refuse(Error::Timeout(Duration::ZERO));
         device.door.capd.asked();
         device.door.capd.crash();
         // 64 + 14: unavailable.
@@ -162,7 +164,7 @@ fn a_session_that_is_lost_is_followed_by_another_and_the_guest_goes_on() {
 fn a_session_that_is_lost_before_the_claim_is_followed_by_another() {
     on_loop(async {
         let device = Device::new();
-        device.door.capd.be_odd(crate::capd::Oddity::Die);
+        device.door.capd.be_odd(Oddity::Die);
         let bench = start(&device, &payload("(call $turn_on)", LOOK)).await.unwrap();
         device.heard("MESSAGE=temperature\n").await;
         assert_eq!(device.door.calls().len(), 2);
@@ -175,10 +177,26 @@ fn a_capd_that_hands_nothing_over_is_a_failed_start() {
     on_loop(async {
         let device = Device::new();
         for _ in 0..100 {
-            device.door.capd.be_odd(crate::capd::Oddity::Babble);
+            device.door.capd.be_odd(Oddity::Babble);
         }
         let payload = payload(PASS, WORK).settings(&format!("{CAPABILITIES}[limits]\nself_test_ms = 1000"));
         let end = start(&device, &payload).await.err().unwrap();
         assert_eq!(end.reason, Reason::StartFailed, "{}", end.message);
+    });
+}
+
+#[test]
+fn a_capd_that_never_answers_is_not_the_guests_fault() {
+    on_loop(async {
+        let device = Device::new();
+        let payload = payload("(call $turn_on)", &format!("(drop (call $turn_on)) {LOOK}"))
+            .settings(&format!("{CAPABILITIES}[limits]\nwake_up_ms = 300\n[health]\nheartbeat_s = 60"));
+        // Silent when asked in the wake-up, which is shorter than we wait for capd.
+        device.door.capd.be_odd_later(2, Oddity::Silence);
+        let bench = start(&device, &payload).await.unwrap();
+        device.heard("MESSAGE=N\n").await;
+        device.heard("MESSAGE=temperature\n").await;
+        assert_eq!(bench.supervisor.notices().of("probe").unwrap().crashes, 0);
+        bench.supervisor.stop("probe").await.unwrap();
     });
 }

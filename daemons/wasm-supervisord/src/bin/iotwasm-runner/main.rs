@@ -1,5 +1,8 @@
 //! iotwasm-runner: one payload in one sandboxed process. Started by wasm-supervisord alone.
 
+#[cfg(test)]
+#[path = "../../../tests/capd/mod.rs"]
+mod capd;
 mod guest;
 mod interfaces;
 mod link;

@@ -114,3 +114,54 @@ fn end(link: &Link, over: Limit) {
         std::process::abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn until(watchdog: &Watchdog) -> Option<Instant> {
+        watchdog.lock().limit.map(|limit| limit.until)
+    }
+
+    #[test]
+    fn what_was_lent_and_taken_back_changes_nothing() {
+        let watchdog = Watchdog::default();
+        watchdog.arm(SECOND, false);
+        let before = until(&watchdog);
+        watchdog.lend(5 * SECOND);
+        assert_eq!(until(&watchdog), before.map(|before| before + 5 * SECOND));
+        watchdog.take_back(5 * SECOND);
+        assert_eq!(until(&watchdog), before);
+    }
+
+    #[test]
+    fn nothing_is_lent_to_who_rests() {
+        let watchdog = Watchdog::default();
+        watchdog.lend(SECOND);
+        watchdog.take_back(SECOND);
+        assert_eq!(until(&watchdog), None);
+    }
+
+    #[test]
+    fn a_thread_that_slept_through_a_loan_looks_again_when_it_is_taken_back() {
+        let watchdog = Watchdog::default();
+        watchdog.arm(SECOND, false);
+        watchdog.lend(60 * SECOND);
+        std::thread::scope(|scope| {
+            // As the watchdog's own thread does: it looks at the limit, with the loan in it, and sleeps until then.
+            let (sender, began) = std::sync::mpsc::channel();
+            let watchdog = &watchdog;
+            let thread = scope.spawn(move || {
+                let mut state = watchdog.lock();
+                state.looks_at = state.limit.map(|limit| limit.until);
+                sender.send(()).unwrap();
+                watchdog.changed.wait_timeout(state, 60 * SECOND).unwrap().1.timed_out()
+            });
+            began.recv().unwrap();
+            watchdog.take_back(60 * SECOND);
+            assert!(!thread.join().unwrap(), "it was not woken");
+        });
+    }
+}

@@ -14,6 +14,8 @@ mod operations;
 mod sensors;
 pub(crate) mod session;
 mod spi;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

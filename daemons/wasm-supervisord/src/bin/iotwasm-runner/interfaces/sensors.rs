@@ -73,7 +73,11 @@ pub(super) fn module(shared: &Shared) -> HostModule {
                 let sensor = &mut peripherals.sensors[place.index()];
                 let known = sensor.values.is_some();
                 *sensor = Sensor::default();
-                if known { peripherals.order(&Request::TurnOff { sensor: place.wire() }) } else { Ok(()) }
+                match known.then(|| peripherals.order(&Request::TurnOff { sensor: place.wire() })) {
+                    // The end of a session turns it off, too.
+                    None | Some(Err(number::UNAVAILABLE)) => Ok(()),
+                    Some(done) => done,
+                }
             };
             Ok(returned(memory::of(caller).and_then(turn_off)))
         })
