@@ -76,7 +76,9 @@ fn granted(world: &mut World, steps: &mut Steps) -> Result<()> {
 fn sensors(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     steps.step("climate: it reports what the sensor measures", WEATHER, || says(vm, "climate", WEATHER))?;
     let humidity = attribute(vm, "bme280", "in_humidityrelative_input")?;
-    steps.step("c-humidity: it reports what the kernel's driver says", &humidity, || says(vm, "c-humidity", &humidity))?;
+    steps.step("c-humidity: it reports what the kernel's driver says", &humidity, || {
+        says(vm, "c-humidity", &humidity)
+    })?;
     steps.step("both use the sensor", "c-humidity climate", || users(vm, "c-humidity climate"))?;
     steps.step("when one stops, the other has it still", "climate", || {
         let stop = serde_json::json!({"payload": "c-humidity"});
@@ -94,17 +96,24 @@ fn i2c(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
         Ok(format!("{} {}", register(vm, 0x77, 0xf2)?, register(vm, 0x77, 0xf4)?))
     })?;
     steps.step("when the chip measures something else, it says so", "26.46 °C", || {
-        sh(vm, "n=$(dirname $(grep -lx 'SMBus stub driver' /sys/bus/i2c/devices/i2c-*/name)); \
-                i2cset -y ${n##*-} 0x77 0xfa 0x80 0x00 0x00 i")?;
+        sh(
+            vm,
+            "n=$(dirname $(grep -lx 'SMBus stub driver' /sys/bus/i2c/devices/i2c-*/name)); \
+                i2cset -y ${n##*-} 0x77 0xfa 0x80 0x00 0x00 i",
+        )?;
         says(vm, "bme280-driver", "26.46 °C,").map(|said| said.split(',').next().unwrap_or_default().to_owned())
     })
 }
 
 fn lines(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
-    steps.step("irrigation: its lines are leased as they were granted", "input consumer=iotwasm bias=pull-down edges=rising, output consumer=iotwasm", || {
-        let of = |name: &str| format!("gpioinfo | sed -n 's/.*\"{name}\" *\\(.*\\)/\\1/p' | tr -d '\"'");
-        Ok(format!("{}, {}", sh(vm, &of("button"))?, sh(vm, &of("led"))?))
-    })?;
+    steps.step(
+        "irrigation: its lines are leased as they were granted",
+        "input consumer=iotwasm bias=pull-down edges=rising, output consumer=iotwasm",
+        || {
+            let of = |name: &str| format!("gpioinfo | sed -n 's/.*\"{name}\" *\\(.*\\)/\\1/p' | tr -d '\"'");
+            Ok(format!("{}, {}", sh(vm, &of("button"))?, sh(vm, &of("led"))?))
+        },
+    )?;
     for expected in ["1", "0"] {
         steps.step("a press of the button switches the light", expected, || {
             pull(vm, "button", true)?;
@@ -188,7 +197,8 @@ fn pokes(world: &mut World, repo: &Repo, steps: &mut Steps) -> Result<()> {
 /// bolt's tier has no light, and little of the pump.
 pub(crate) fn other_vendor(world: &mut World, repo: &Repo, steps: &mut Steps) -> Result<()> {
     repo.add_vendor(BOLT)?;
-    let meter = Release::new(COUNTER, "bolt-meter", "1.0.0").with("vendor=bolt").with("capabilities.gpio.spare0=\"in\"");
+    let meter =
+        Release::new(COUNTER, "bolt-meter", "1.0.0").with("vendor=bolt").with("capabilities.gpio.spare0=\"in\"");
     repo.publish(&meter)?;
     let vm = &mut world.vm;
     steps.step("bolt-meter: within its vendor's tier it is kept", "committed", || vm.verdict("bolt-meter", "1.0.0"))?;
@@ -223,20 +233,25 @@ pub(crate) fn other_vendor(world: &mut World, repo: &Repo, steps: &mut Steps) ->
 /// Each denial is in the metrics as often as in capd's answer, and in the journal.
 pub(super) fn told(vm: &mut Vm, steps: &mut Steps, payload: &str, denials: &[(&str, &str)]) -> Result<()> {
     for &(capability, reason) in denials {
-        steps.step(&format!("{payload}: told and counted: {capability}, {reason}"), "alike, and in the journal", || {
-            until("metric, answer and journal to agree", SETTLE_LIMIT, || {
-                let labels = [("payload_id", payload), ("capability", capability), ("reason", reason)];
-                // In this order: payloads go on, and what is counted later is not less.
-                let before = count(&vm.denials()?, payload, capability, reason);
-                let counted = vm.metric("capd", "iot_capability_denied_total", &labels)?.unwrap_or_default();
-                let after = count(&vm.denials()?, payload, capability, reason);
-                let wanted = format!("{payload} was denied {capability}: .*\\[{reason}\\]");
-                let lines = sh(vm, &format!("journalctl --no-pager -q -o cat -u capd | grep -c '{wanted}' || true"))?;
-                let agree = before > 0.0 && (before..=after).contains(&counted) && lines != "0";
-                let seen = format!("{counted} counted, {before} to {after} told, {lines} lines");
-                Ok(if agree { Look::Is("alike, and in the journal".into()) } else { Look::NotYet(seen) })
-            })
-        })?;
+        steps.step(
+            &format!("{payload}: told and counted: {capability}, {reason}"),
+            "alike, and in the journal",
+            || {
+                until("metric, answer and journal to agree", SETTLE_LIMIT, || {
+                    let labels = [("payload_id", payload), ("capability", capability), ("reason", reason)];
+                    // In this order: payloads go on, and what is counted later is not less.
+                    let before = count(&vm.denials()?, payload, capability, reason);
+                    let counted = vm.metric("capd", "iot_capability_denied_total", &labels)?.unwrap_or_default();
+                    let after = count(&vm.denials()?, payload, capability, reason);
+                    let wanted = format!("{payload} was denied {capability}: .*\\[{reason}\\]");
+                    let lines =
+                        sh(vm, &format!("journalctl --no-pager -q -o cat -u capd | grep -c '{wanted}' || true"))?;
+                    let agree = before > 0.0 && (before..=after).contains(&counted) && lines != "0";
+                    let seen = format!("{counted} counted, {before} to {after} told, {lines} lines");
+                    Ok(if agree { Look::Is("alike, and in the journal".into()) } else { Look::NotYet(seen) })
+                })
+            },
+        )?;
     }
     Ok(())
 }
