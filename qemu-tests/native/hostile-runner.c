@@ -5,7 +5,6 @@
 #include "hostile-words.h"
 
 #include <fcntl.h>
-#include <glob.h>
 #include <linux/gpio.h>
 #include <linux/i2c-dev.h>
 #include <linux/spi/spidev.h>
@@ -127,20 +126,31 @@ static void actuators(void) {
   report("a denial with a name of 100 KB", "%s", ask());
 }
 
+// A file of the sensor in sysfs, where every IIO device of the machine is looked at.
+static void open_attribute(const char *attack, const char *name, int flags) {
+  char path[128];
+  errno = ENOENT;
+  for (unsigned i = 0; i < 8; i++) {
+    snprintf(path, sizeof path, "/sys/bus/iio/devices/iio:device%u/%s", i, name);
+    if (open(path, flags) >= 0) return report(attack, "done");
+    if (errno != ENOENT) break;
+  }
+  report_errno(attack, false);
+}
+
 // Ways round capd.
 static void round_capd(void) {
   report_errno("open a chip", open("/dev/gpiochip0", O_RDWR) >= 0);
   report_errno("open a bus", open("/dev/i2c-1", O_RDWR) >= 0);
   report_errno("open an SPI device", open("/dev/spidev0.0", O_RDWR) >= 0);
   report_errno("make a device node", !mknod("/tmp/chip", S_IFCHR | 0600, makedev(254, 0)));
-  glob_t attributes;
-  const char *pattern = "/sys/bus/iio/devices/iio:device*/in_temp_oversampling_ratio";
-  bool found = !glob(pattern, 0, NULL, &attributes);
-  errno = ESRCH;
-  report_errno("open an attribute for writing", found && open(attributes.gl_pathv[0], O_WRONLY) >= 0);
+  open_attribute("open an attribute for writing", "in_temp_oversampling_ratio", O_WRONLY);
+  open_attribute("read a sensor past capd", "in_humidityrelative_input", O_RDONLY);
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/mem", getppid());
   report_errno("open the supervisor's memory", open(path, O_RDWR) >= 0);
+  snprintf(path, sizeof path, "/proc/%d/fd", getppid());
+  report_errno("look at the supervisor's descriptors", open(path, O_RDONLY | O_DIRECTORY) >= 0);
   report_errno("trace the supervisor", !ptrace(PTRACE_SEIZE, getppid(), 0, 0));
   int process = syscall(SYS_pidfd_open, getppid(), 0);
   report_errno("take a descriptor of the supervisor", syscall(SYS_pidfd_getfd, process, 0, 0) >= 0);

@@ -57,9 +57,9 @@ pub enum Error {
     /// The board file.
     #[error("could not learn which board this is")]
     Board(#[from] device::Error),
-    /// The device commands.
-    #[error("could not give up the device commands that no runner may use")]
-    Ioctls(#[source] sandbox::Error),
+    /// What no runner may have.
+    #[error("could not give up what no runner may use")]
+    Confine(#[source] sandbox::Error),
     /// Control groups.
     #[error("could not prepare the cells that payloads run in")]
     Cells(#[from] cgroup::Error),
@@ -79,7 +79,7 @@ impl Failure for Error {
             Self::Range(_) | Self::Access(_) => Code::Config,
             Self::Board(err) => err.exit_code(),
             Self::Lifecycle(err) => err.exit_code(),
-            Self::Cells(_) | Self::Ioctls(_) => Code::DeviceMissing,
+            Self::Cells(_) | Self::Confine(_) => Code::DeviceMissing,
             Self::Serve(_) => Code::Other,
         }
     }
@@ -123,7 +123,8 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<String>, Err
 
 fn serve() -> Result<(), Error> {
     lifecycle::refuse_root()?;
-    sandbox::ioctls::confine().map_err(Error::Ioctls)?;
+    // Runners have this process' user.
+    sandbox::hide().and_then(|()| sandbox::ioctls::confine()).map_err(Error::Confine)?;
     let config = settings::load::<Config>(NAME)?.check()?;
     let folders = (Path::new(paths::VENDOR_CONFIG), Path::new(paths::LOCAL_CONFIG));
     let wanted = settings::load_each::<Wanted>(folders.0, folders.1, paths::PAYLOADS_D)?;

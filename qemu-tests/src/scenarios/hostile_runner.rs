@@ -45,10 +45,12 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("open an SPI device", "ENOENT"),
     ("make a device node", "EPERM"),
     ("open an attribute for writing", "EACCES"),
+    ("read a sensor past capd", "EACCES"),
     ("open the supervisor's memory", "EACCES"),
+    ("look at the supervisor's descriptors", "EACCES"),
     ("trace the supervisor", "EPERM"),
     ("take a descriptor of the supervisor", "EPERM"),
-    ("call capd", "EACCES"),
+    ("call capd", "EPERM"),
     // What a line's descriptor is worth.
     ("open the button", "done"),
     ("make the button an output", "EPERM"),

@@ -1,7 +1,7 @@
 //! What a runner gives up before it looks at one byte of its payload, and what it never had. Owns the order of the steps
 //! and their strictness; knows nothing of WebAssembly.
 //!
-//! [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that starts
+//! [`hide`] and [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that starts
 //! runners; in the runner [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step
 //! that fails ends the runner: half a sandbox is none.
 
@@ -81,14 +81,23 @@ pub enum Error {
     SystemCalls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Let no other process of this user look into this one, at its memory or its descriptors.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn hide() -> Result<(), Error> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|err| Error::Privileges { what: "being dumpable", err: err.into() })
+}
+
 /// Give up privileges, bound resources, close the file system and the network. One thread may exist.
 ///
 /// # Errors
 /// Names the step; the process must then end.
 pub fn enter(rules: &Rules<'_>) -> Result<(), Error> {
     limits(rules)?;
+    hide()?;
     let privileges = |what| move |err: rustix::io::Errno| Error::Privileges { what, err: err.into() };
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(privileges("being dumpable"))?;
     rustix::thread::set_no_new_privs(true).map_err(privileges("new privileges"))?;
     rustix::thread::clear_ambient_capability_set().map_err(privileges("ambient capabilities"))?;
     let none = CapabilitySet::empty();
