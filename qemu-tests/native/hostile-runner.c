@@ -62,7 +62,7 @@ static void sensors(int activity) {
   int fd = keep(0);
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-  report_errno("write to a reading", pwrite(fd, "1", 1, 0) > 0);
+  report_errno("write to a reading", write(fd, "1", 1) > 0);
   report_errno("open a reading for writing", open(path, O_RDWR) >= 0);
   every_ioctl("other ioctls on a reading", fd);
   close(fd);
@@ -162,12 +162,12 @@ static size_t turned_on(unsigned times) {
 
 static void floods(void) {
   unsigned leased = 0;
-  turned_on(2000);
-  for (unsigned i = 0; i < 2000; i++) {
+  turned_on(1000);
+  for (unsigned i = 0; i < 1000; i++) {
     leased += !strcmp(ask_for(OPEN_LINE, 2, at.button, 0), "done");
     if (i % 3) ask_for(CLOSE_LINE, 1, at.button);
   }
-  report("turn on and open, two thousand times each", "%s", leased && turned_on(1) ? "still served" : "not served");
+  report("turn on and open, a thousand times each", "%s", leased && turned_on(1) ? "still served" : "not served");
   begin(STATE), number(at.climate);
   unsigned sent = 0;
   while (sent < 200000 && send(session, request, length, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) sent++;

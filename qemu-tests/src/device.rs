@@ -104,6 +104,10 @@ pub struct Running {
     /// Why it does not run.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What the payload said of itself last, or why it does not run.
+    pub message: String,
+    /// Starts since the supervisor's start.
+    pub starts: i64,
     /// Crashes since the supervisor's start.
     pub crashes: i64,
     /// Process id of the runner, or 0.
@@ -172,6 +176,28 @@ pub struct Session {
     pub denials: i64,
 }
 
+/// A thing of the board, as capd sees it.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+pub struct Thing {
+    /// Of which kind: `gpio`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Whether the kernel has it now.
+    pub present: bool,
+    /// Why not.
+    pub message: String,
+    /// What was written to it last.
+    pub value: String,
+    /// Payloads that use it now.
+    pub users: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Board {
+    things: Vec<Thing>,
+}
+
 #[derive(Deserialize)]
 struct Denials {
     denials: Vec<Denial>,
@@ -235,6 +261,20 @@ impl Vm {
     /// What capd has denied.
     pub fn denials(&mut self) -> Result<Vec<Denial>> {
         Ok(self.call::<Denials>("capabilities", "io.iotwasm.Capabilities.GetDenials", &json!({}))?.denials)
+    }
+
+    /// Payloads that use a thing of the board now, by name.
+    pub fn users(&mut self, kind: &str, name: &str) -> Result<Vec<String>> {
+        let mut users = self.thing(kind, name)?.users;
+        users.sort();
+        Ok(users)
+    }
+
+    /// A thing of the board.
+    pub fn thing(&mut self, kind: &str, name: &str) -> Result<Thing> {
+        let board: Board = self.call("capabilities", "io.iotwasm.Capabilities.GetBoard", &json!({}))?;
+        let found = board.things.into_iter().find(|thing| thing.kind == kind && thing.name == name);
+        found.ok_or_else(|| Error::Unreadable { what: "the board", text: format!("it has no {kind}.{name}") })
     }
 
     /// Payloads' sessions with capd.

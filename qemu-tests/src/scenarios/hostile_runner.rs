@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Scenario;
+use super::capabilities::told;
 use super::hardware::{attribute, level, number, register, sh};
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::Result;
@@ -43,7 +44,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("open a bus", "ENOENT"),
     ("open an SPI device", "ENOENT"),
     ("make a device node", "EPERM"),
-    ("open an attribute for writing", "EROFS"),
+    ("open an attribute for writing", "EACCES"),
     ("open the supervisor's memory", "EACCES"),
     ("trace the supervisor", "EPERM"),
     ("take a descriptor of the supervisor", "EPERM"),
@@ -89,7 +90,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("a hundred writes", "few passed, TooSoon"),
     ("a denial with a name of 100 KB", "NotFound"),
     // Too much, and what is no request.
-    ("turn on and open, two thousand times each", "still served"),
+    ("turn on and open, a thousand times each", "still served"),
     ("questions without listening", "EAGAIN"),
     ("another session after that flood", "served"),
     ("push descriptors", "taken for nothing"),
@@ -163,7 +164,7 @@ fn hostile_runner(world: &mut World, steps: &mut Steps) -> Result<()> {
 
 /// What is told of it: metrics, Varlink, and a journal that a flood does not fill.
 fn denied(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
-    for (capability, reason) in [
+    let denials = [
         ("gpio.button", "mode"),
         ("gpio.led", "mode"),
         ("sensors.climate.temperature_oversampling", "mode"),
@@ -175,30 +176,9 @@ fn denied(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
         ("actuators.pump", "value"),
         ("actuators.pump", "rate"),
         ("session", "protocol"),
-    ] {
-        steps.step(&format!("counted and told: {capability}, {reason}"), "as many in both", || {
-            until("the metric and the list to agree", SETTLE_LIMIT, || {
-                let labels = [("payload_id", VICTIM), ("capability", capability), ("reason", reason)];
-                let counted = vm.metric("capd", "iot_capability_denied_total", &labels)?.unwrap_or_default();
-                let denials = vm.denials()?;
-                let of = |d: &&crate::device::Denial| {
-                    (&*d.payload, &*d.capability, &*d.reason) == (VICTIM, capability, reason)
-                };
-                let told = denials.iter().find(of).map_or(0, |denial| denial.count);
-                let agree = told > 0 && (counted - told as f64).abs() < 0.5;
-                Ok(if agree {
-                    Look::Is("as many in both".into())
-                } else {
-                    Look::NotYet(format!("{counted} and {told}"))
-                })
-            })
-        })?;
-    }
-    steps.step("the journal names payload, thing and reason", "yes", || {
-        let lines = sh(vm, "journalctl --no-pager -q -o cat -u capd | grep -c 'hostile was denied actuators.pump: .*\\[rate\\]' || true")?;
-        Ok(if lines == "0" { "no".into() } else { "yes".into() })
-    })?;
-    steps.step("and has a line for a flood, not one for each", "yes", || {
+    ];
+    told(vm, steps, VICTIM, &denials)?;
+    steps.step("the journal has a line for a flood, not one for each", "yes", || {
         let lines = number(&sh(vm, "journalctl --no-pager -q -o cat -u capd | wc -l")?, "the number of lines")?;
         Ok(if lines < 300 { "yes".into() } else { format!("{lines} lines") })
     })

@@ -2,11 +2,13 @@
 
 pub(crate) mod account;
 pub(crate) mod boot;
+pub(crate) mod capabilities;
 pub(crate) mod crash;
 pub(crate) mod defective;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;
+mod leases;
 pub(crate) mod life;
 mod network;
 mod peripherals;
@@ -32,6 +34,10 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
+    capabilities::GRANTED,
+    capabilities::DENIED,
+    leases::LEASES,
+    hostile_runner::HOSTILE_RUNNER,
     life::FIRST_INSTALL,
     life::UPDATE,
     account::ACCOUNT,
@@ -42,7 +48,6 @@ pub const ALL: &[Scenario] = &[
     defective::HEARTBEAT,
     defective::OTHERS,
     hostile::HOSTILE,
-    hostile_runner::HOSTILE_RUNNER,
     trust::FORGED,
     trust::WRONG_ROOT,
     trust::FORGED_PAYLOAD,
