@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::accel::Accel;
 use crate::error::{Result, chain};
 use crate::repo::Built;
-use crate::scenarios::{account, boot, crash, defective, life, storage, trust};
+use crate::scenarios::{account, boot, capabilities, crash, defective, life, storage, trust};
 use crate::steps::{Steps, table};
 use crate::world::World;
 
@@ -77,6 +77,13 @@ const STORY: &[Chapter] = &[
         text: "What a field engineer sees with the iotwasm command on the device.",
         run: account::account,
     },
+    Chapter {
+        title: "Pins, buses and sensors",
+        text: "A payload reads a BME280: temperature, humidity, pressure. Another drives a pump until its rate limit denies \
+               it, and answers a button with a light. A second vendor's payload asks for the first one's light and is \
+               refused whole, with the list. The metrics tell both.",
+        run: capabilities::story,
+    },
 ];
 
 /// Tells the story; success only if every step was as expected.
@@ -129,11 +136,12 @@ fn tell(world: &mut World, steps: &mut Steps) -> Result<()> {
 fn sizes(build: &Path) -> String {
     let mib = |name: &str| fs::metadata(build.join(name)).map_or(f64::NAN, |m| m.len() as f64 / 1_048_576.0);
     format!(
-        "Root file system {:.1} MiB, kernel image {:.1} MiB, ota-updated {:.1} MiB, wasm-supervisord {:.1} MiB, runner {:.1} MiB.",
+        "Root file system {:.1} MiB, kernel image {:.1} MiB, ota-updated {:.1} MiB, wasm-supervisord {:.1} MiB, capd {:.1} MiB, runner {:.1} MiB.",
         mib("image/rootfs.img"),
         mib("image/uki.efi"),
         mib("bin/ota-updated"),
         mib("bin/wasm-supervisord"),
+        mib("bin/capd"),
         mib("bin/iotwasm-runner"),
     )
 }

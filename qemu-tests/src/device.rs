@@ -286,7 +286,9 @@ impl Vm {
     pub fn call<T: DeserializeOwned>(&mut self, socket: &str, method: &str, arguments: &Value) -> Result<T> {
         let address = format!("unix:/run/iotwasm/{socket}.sock");
         let text = self.run(&["varlinkctl", "call", "--json=short", &address, method, &arguments.to_string()])?;
-        serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: "a reply", text })
+        // varlinkctl prints nothing for a reply that says nothing.
+        let reply = if text.trim().is_empty() { "{}" } else { &text };
+        serde_json::from_str(reply).map_err(|_| Error::Unreadable { what: "a reply", text })
     }
 
     /// The update daemon's status.

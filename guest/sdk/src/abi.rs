@@ -18,6 +18,8 @@ pub(crate) struct RawEvent {
     pub(crate) reserved: u64,
 }
 
+const _: () = assert!(size_of::<RawEvent>() == 24);
+
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 #[cfg(target_arch = "wasm32")]

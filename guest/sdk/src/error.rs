@@ -20,7 +20,7 @@ pub enum Error {
     },
     /// -6: the board has nothing of this name.
     NotFound,
-    /// -7: the board has it, the manifest does not ask for it.
+    /// -7: the manifest does not ask for it. Also for a value that a sensor does not have at all.
     NotAllowed,
     /// -8: the manifest asks for it, but not to be used like this.
     ModeNotAllowed,

@@ -62,6 +62,11 @@ pub use export::command;
 pub use message::{Failure, MAX_FAILURE, MAX_MESSAGE};
 pub use wait::{Wait, wait};
 
+/// The guide's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/peripherals.md")]
+struct Peripherals;
+
 /// A payload: the logic that a device runs.
 ///
 /// `Default` makes it, before the self-test. It is made once; `self_test` and `run` see the same value.

@@ -50,6 +50,37 @@ pub(super) fn install(world: &mut World, steps: &mut Steps, payloads: &[&str]) -
     Ok(repo)
 }
 
+/// For the demonstration: a sensor, an actuator with its limit, a button, and a second vendor who wants too much.
+pub(crate) fn story(world: &mut World, steps: &mut Steps) -> Result<()> {
+    world.ensure_booted()?;
+    let began = sh(&mut world.vm, "date +%s")?;
+    let repo = world.begin(&settings(&["climate", "irrigation", "bolt/bolt-intruder", "bolt/bolt-meter"]))?;
+    for id in ["climate", "irrigation"] {
+        repo.publish(&Release::new(id, id, "1.0.0"))?;
+    }
+    let vm = &mut world.vm;
+    for id in ["climate", "irrigation"] {
+        steps.step(&format!("{id} is installed and kept"), "committed", || vm.verdict(id, "1.0.0"))?;
+        steps.step(&format!("{id} runs"), "1.0.0 running, healthy", || vm.wait_running(id, "1.0.0"))?;
+    }
+    steps.step("climate reports what the sensor measures", WEATHER, || says(vm, "climate", WEATHER))?;
+    lines(vm, steps)?;
+    actuator(vm, steps, &began)?;
+    other_vendor(world, &repo, steps)?;
+    let words = ["iotwasm", "device", "capabilities"];
+    let text = world.vm.run(&words)?;
+    println!("\n  $ {}", words.join(" "));
+    for line in text.lines() {
+        println!("    {line}");
+    }
+    steps.step("the device tells who was denied what", "bolt-intruder and irrigation", || {
+        let both = ["bolt-intruder", "irrigation"].iter().all(|id| {
+            text.lines().any(|line| line.contains(id) && (line.contains("refused") || line.contains("rate")))
+        });
+        Ok(if both { "bolt-intruder and irrigation".into() } else { text.clone() })
+    })
+}
+
 fn granted(world: &mut World, steps: &mut Steps) -> Result<()> {
     world.ensure_booted()?;
     let began = sh(&mut world.vm, "date +%s")?;

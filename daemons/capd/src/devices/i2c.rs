@@ -2,9 +2,8 @@
 //! the same on the wire.
 
 use std::{
-    collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -30,13 +29,10 @@ struct Device {
     smbus: bool,
 }
 
-/// An adapter's node and an address.
-type Key = (PathBuf, u8);
-
-/// The devices that were used.
+/// The devices that were used. While one is open its adapter cannot be removed, so what a name meant it means still.
 #[derive(Default)]
 pub(super) struct Open {
-    devices: Mutex<BTreeMap<Key, Arc<Mutex<Device>>>>,
+    devices: Mutex<Vec<(I2cPlace, Arc<Mutex<Device>>)>>,
 }
 
 impl std::fmt::Debug for Open {
@@ -53,35 +49,32 @@ impl Open {
         place: &I2cPlace,
         messages: &[Message],
     ) -> Result<Vec<u8>, Fault> {
-        let what = words(place);
-        let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
-        let key = (path.clone(), place.address);
         let device = {
             let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-            match devices.get(&key) {
-                Some(device) => Arc::clone(device),
+            match devices.iter().find(|(known, _)| known == place) {
+                Some((_, device)) => Arc::clone(device),
                 None => {
+                    let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
                     let node = LinuxI2CDevice::new(&path, place.address.into())
-                        .map_err(|err| Fault::of(&*what, io_error(err)))?;
+                        .map_err(|err| Fault::of(words(place), io_error(err)))?;
                     let device = Arc::new(Mutex::new(Device { node, smbus: false }));
-                    devices.insert(key.clone(), Arc::clone(&device));
+                    devices.push((place.clone(), Arc::clone(&device)));
                     device
                 }
             }
         };
-        let done = device.lock().unwrap_or_else(PoisonError::into_inner).transfer(messages, &what);
+        let done = device.lock().unwrap_or_else(PoisonError::into_inner).transfer(messages, place);
         if matches!(&done, Err(fault) if fault.errno() == Some(Errno::NODEV)) {
-            // The adapter is gone: what comes back under this number is another one.
-            self.devices.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            self.devices.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != place);
         }
         done
     }
 }
 
 impl Device {
-    fn transfer(&mut self, messages: &[Message], what: &str) -> Result<Vec<u8>, Fault> {
+    fn transfer(&mut self, messages: &[Message], place: &I2cPlace) -> Result<Vec<u8>, Fault> {
         // What the bus says (no acknowledge, …) is the caller's to name: the error stays as it is.
-        let failed = |err: io::Error| Fault::Io { what: what.to_owned(), err };
+        let failed = |err: io::Error| Fault::Io { what: words(place), err };
         if !self.smbus {
             match self.plain(messages) {
                 Err(err) if err.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => self.smbus = true,
@@ -90,7 +83,7 @@ impl Device {
         }
         let mut bytes = Vec::new();
         for step in steps(messages).ok_or_else(|| Fault::Unsupported {
-            what: what.to_owned(),
+            what: words(place),
             why: "its adapter speaks SMBus, which has no such transfer (one byte of register address, at most 32 bytes)",
         })? {
             self.smbus(&step, &mut bytes).map_err(failed)?;

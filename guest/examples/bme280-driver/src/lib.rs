@@ -130,7 +130,7 @@ mod tests {
         assert!(reports[0].1.starts_with("25.08 °C, "), "{reports:?}");
         assert!(reports[0].1.ends_with("100.65 kPa"), "{reports:?}");
         // Normal mode, everything once.
-        assert_eq!((registers.get(0xf2), registers.get(0xf4)), (0b001, 0b001_001_11));
+        assert_eq!((registers.get(0xf2), registers.get(0xf4)), (0b001, 0b0010_0111));
     }
 
     #[test]

@@ -158,6 +158,8 @@ struct RawOperation {
     length: usize,
 }
 
+const _: () = assert!(size_of::<RawOperation>() == 12);
+
 /// The operations of one transaction, in a list of fixed size.
 struct Operations {
     list: [RawOperation; MAX_OPERATIONS],

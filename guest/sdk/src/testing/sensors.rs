@@ -54,7 +54,7 @@ impl Sensor {
     }
 
     fn channel(&mut self, name: &str) -> Result<&mut Channel, Error> {
-        self.channels.iter_mut().find(|channel| channel.name == name).ok_or(Error::NotFound)
+        self.channels.iter_mut().find(|channel| channel.name == name).ok_or(Error::NotAllowed)
     }
 
     fn list(&self, capabilities: bool) -> String {
@@ -122,20 +122,20 @@ pub(crate) fn turn_off(name: &str) -> i32 {
 
 pub(crate) fn config(name: &str, attribute: &str, value: &str) -> i32 {
     let result = on_sensor(name, |sensor| {
+        if value.len() > MAX_VALUE {
+            return Err(Error::TooLong);
+        }
         if matches!(attribute, "capabilities" | "attributes" | "state") {
             return Err(Error::ModeNotAllowed);
         }
         let on = sensor.on;
         let channel = sensor.channel(attribute)?;
         let values = channel.values.as_ref().ok_or(Error::ModeNotAllowed)?;
-        if value.len() > MAX_VALUE {
-            return Err(Error::TooLong);
+        if !on {
+            return Err(Error::NotOn);
         }
         if !values.is_empty() && !values.iter().any(|one| one == value) {
             return Err(Error::BadValue);
-        }
-        if !on {
-            return Err(Error::NotOn);
         }
         channel.value = value.to_owned();
         Ok(())
