@@ -28,6 +28,12 @@ pub fn has(board: &Board, kind: Kind, name: &str) -> bool {
     }
 }
 
+/// Whether a sensor of the board has this capability or attribute.
+#[must_use]
+pub fn has_value(board: &Board, sensor: &str, value: &str) -> bool {
+    board.sensors.get(sensor).is_some_and(|s| s.capabilities.contains_key(value) || s.attributes.contains_key(value))
+}
+
 /// Names of everything, by kind.
 pub fn names(board: &Board) -> impl Iterator<Item = (Kind, String)> {
     let of = |kind: Kind, names: Vec<String>| names.into_iter().map(move |name| (kind, name));

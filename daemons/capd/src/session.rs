@@ -292,9 +292,10 @@ impl Session {
             wire::Kind::Actuator => Kind::Actuators,
         };
         let shown: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
-        let thing = name.split('.').next().unwrap_or_default();
-        let exists = board::has(&self.world.board, kind, thing);
-        let capability = format!("{}.{}", kind.as_str(), if exists { thing } else { "?" });
+        let (thing, value) = name.split_once('.').map_or((name, None), |(thing, value)| (thing, Some(value)));
+        let has_thing = board::has(&self.world.board, kind, thing);
+        let exists = has_thing && value.is_none_or(|value| board::has_value(&self.world.board, thing, value));
+        let capability = format!("{}.{}", kind.as_str(), if has_thing { thing } else { "?" });
         match why {
             Why::Mode => {
                 self.deny(capability, "mode", format!("{shown:?} was not granted this way"), Error::ModeNotAllowed)

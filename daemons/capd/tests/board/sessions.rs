@@ -264,11 +264,14 @@ fn what_a_guest_asks_for_without_a_grant_is_counted_and_named_right() {
     assert_eq!(denied(Kind::Gpio, "nothing", Why::Name), Err(Error::NotFound));
     assert_eq!(denied(Kind::Gpio, "door", Why::Mode), Err(Error::ModeNotAllowed));
     assert_eq!(denied(Kind::Sensor, "climate.temperature", Why::Name), Err(Error::NotAllowed));
+    assert_eq!(denied(Kind::Sensor, "climate.radiation", Why::Name), Err(Error::NotFound));
+    assert_eq!(denied(Kind::Sensor, "climate.../../etc", Why::Name), Err(Error::NotFound));
     for n in 0..300 {
         denied(Kind::Actuator, &format!("made-up-{n}\n"), Why::Name).unwrap_err();
     }
     assert_eq!(bench.denied("gpio.led", "not_granted"), 1);
     assert_eq!(bench.denied("sensors.climate", "not_granted"), 1);
+    assert_eq!(bench.denied("sensors.climate", "unknown"), 2);
     assert_eq!(bench.denied("actuators.?", "unknown"), 300, "made-up names share one count");
     assert_eq!(bench.denied("session", "protocol"), 0);
 }
