@@ -8,7 +8,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::Error;
 
-/// TLS by rustls with aws-lc, trusting the certificates in `ca_file`.
+/// TLS by rustls with ring, trusting the certificates in `ca_file`.
 pub(crate) fn config(ca_file: &Path) -> Result<TlsConfig, Error> {
     let fail = |source| Error::Ca { path: ca_file.into(), source };
     let pem = std::fs::read(ca_file).map_err(fail)?;
@@ -20,7 +20,7 @@ pub(crate) fn config(ca_file: &Path) -> Result<TlsConfig, Error> {
     if certs.is_empty() {
         return Err(fail(io::Error::new(io::ErrorKind::InvalidData, "no certificate in it")));
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::new_with_certs(&certs))
         .unversioned_rustls_crypto_provider(provider)

@@ -29,7 +29,7 @@ fn make_certificate(folder: &Path) {
 fn serve(folder: &Path, answer: String) -> String {
     let cert = CertificateDer::from_pem_file(folder.join("cert.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![cert], key).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -32,12 +32,15 @@
 //! * Files on disk have no standing of their own. Each is checked from the pinned root on at every refresh, and one that
 //!   fails is as good as absent.
 
+#[cfg(test)]
+mod beside_tough;
 pub mod chain;
 mod check;
 pub mod core;
 mod disk;
 mod error;
 mod fetch;
+mod key;
 mod limits;
 mod names;
 pub mod parse;

@@ -1,7 +1,7 @@
 //! The fields that a client needs of each role (TUF 4.3-4.6), read from JSON that is not trusted yet.
 //!
-//! `tough`'s structs are not used for this: they demand sha256, drop unknown fields of delegations, and give up on a file
-//! with one key of an unknown kind.
+//! Lenient where the specification is: unknown fields stay, and neither a hash nor a key of an unknown kind makes a file
+//! unreadable.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::key::sha256;
 use crate::verify::Signers;
 use crate::{Hashes, Refusal, pattern};
 
@@ -220,7 +221,7 @@ impl Paths {
         match self {
             Paths::Patterns(patterns) => patterns.iter().any(|pattern| pattern::matches(pattern, target)),
             Paths::HashPrefixes(prefixes) => {
-                let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, target.as_bytes()));
+                let hash = hex::encode(sha256(target.as_bytes()));
                 prefixes.iter().any(|prefix| !prefix.is_empty() && hash.starts_with(&prefix.to_ascii_lowercase()))
             }
         }

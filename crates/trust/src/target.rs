@@ -1,6 +1,6 @@
 //! A target as trusted metadata describes it, and the check of bytes against that description.
 
-use aws_lc_rs::digest;
+use ring::digest;
 use serde_json::{Map, Value};
 
 use crate::Refusal;

@@ -488,7 +488,7 @@ fn sha512_alone_is_enough() {
     let mut world = World::new();
     let mut info = TargetInfo::of(b"big", None);
     let mut hash = [0; 64];
-    hash.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, b"big").as_ref());
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA512, b"big").as_ref());
     info.hashes.sha256 = None;
     info.hashes.sha512 = Some(hash);
     world.targets.add_target("dir/big.bin", &info);

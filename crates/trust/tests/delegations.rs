@@ -231,7 +231,7 @@ fn one_role_below_two_delegators_is_checked_for_each() {
 #[test]
 fn hash_prefixes_choose_the_role() {
     let mut world = World::new();
-    let hash = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"some/file"));
+    let hash = hex::encode(ring::digest::digest(&ring::digest::SHA256, b"some/file"));
     for (name, prefix) in [("bin", &hash[..2]), ("elsewhere", "zz")] {
         let key = Key::generate().unwrap();
         world.targets.delegate(&delegation(name, &key, &[], false));

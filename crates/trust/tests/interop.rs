@@ -121,6 +121,62 @@ fn key_files_are_private_and_never_overwritten() {
     let public = key.public();
     assert_eq!(PublicKey::from_pem(&public.to_pem()).unwrap(), public);
     assert_eq!(PublicKey::from_json(&public.to_json()).unwrap(), public);
-    assert!(Key::from_pem(&public.to_pem()).is_err() && PublicKey::from_pem(&key.to_pem().unwrap()).is_err());
+    assert!(Key::from_pem(&public.to_pem()).is_err() && PublicKey::from_pem(&key.to_pem()).is_err());
     assert!(!format!("{key:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn keys_go_to_openssl_and_come_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |args: &str| {
+        let done = Command::new("openssl").args(args.split(' ')).current_dir(folder.path()).output().unwrap();
+        assert!(done.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    std::fs::write(folder.path().join("message"), "message").unwrap();
+
+    // Theirs is read, and stays as it was; what it signs is theirs.
+    openssl("genpkey -algorithm ed25519 -out theirs.pem");
+    openssl("pkey -in theirs.pem -pubout -out theirs.pub.pem");
+    let theirs = Key::load(&folder.path().join("theirs.pem")).unwrap();
+    assert_eq!(theirs.to_pem(), read("theirs.pem"));
+    assert_eq!(theirs.public().to_pem(), read("theirs.pub.pem"));
+    openssl("pkeyutl -sign -inkey theirs.pem -rawin -in message -out theirs.sig");
+    let signature = hex::encode(std::fs::read(folder.path().join("theirs.sig")).unwrap());
+    assert!(theirs.public().made(&signature, b"message") && !theirs.public().made(&signature, b"massage"));
+
+    // Ours is read by them, and what it signs verifies there.
+    let ours = Key::generate().unwrap();
+    ours.save(&folder.path().join("ours.pem")).unwrap();
+    openssl("pkey -in ours.pem -pubout -out ours.pub.pem");
+    assert_eq!(PublicKey::from_pem(&read("ours.pub.pem")).unwrap(), ours.public());
+    let mut document = Document::new_targets("targets", Timestamp::now());
+    document.sign([&ours]);
+    std::fs::write(folder.path().join("ours.sig"), hex::decode(&document.signatures[0].1).unwrap()).unwrap();
+    std::fs::write(folder.path().join("canonical"), document.canonical()).unwrap();
+    openssl("pkeyutl -verify -pubin -inkey ours.pub.pem -rawin -in canonical -sigfile ours.sig");
+}
+
+/// As aws-lc wrote it: PKCS#8 of version 1, and of version 2 with the public key, in both tags that are in use for that.
+#[test]
+fn keys_of_every_pkcs8_version_load() {
+    let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    let v1 = format!("302e020100300506032b657004220420{seed}");
+    let v2 = format!("3051020101300506032b657004220420{seed}812100{public}");
+    let legacy = format!("3053020101300506032b657004220420{seed}a123032100{public}");
+    let pem = |der: &str| {
+        pem::encode_config(
+            &pem::Pem::new("PRIVATE KEY", hex::decode(der).unwrap()),
+            pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+        )
+    };
+    for der in [&v1, &v2, &legacy] {
+        let key = Key::from_pem(&pem(der)).unwrap();
+        assert_eq!(key.public().to_json()["keyval"]["public"], public);
+        assert_eq!(key.to_pem(), pem(der));
+    }
+    // Halves that do not belong together.
+    assert!(Key::from_pem(&pem(&v2.replace("d75a", "d75b"))).is_err());
+    assert!(Key::from_pem(&pem(&v1[..94])).is_err());
 }

@@ -9,6 +9,7 @@ use std::{io, path::PathBuf};
 use iotwasm_api::Reason;
 use iotwasm_payload::{
     Digest, Manifest, PayloadId, PayloadTarget, Policy, Refused, Slot,
+    pack::{self, PackError},
     store::{Reader, StoreError},
     target::{CUSTOM_KEY, TargetError},
 };
@@ -24,22 +25,15 @@ pub struct Verifier {
     pub board: String,
 }
 
-/// A payload that may run. Made by [`Verifier::verify`] alone.
+/// A payload that its signer vouches for, whatever its code is. Made by [`Verifier::vouch`] alone.
 #[derive(Debug)]
-pub struct Verified {
+pub struct Vouched {
     manifest: Manifest,
     digest: Digest,
     role: String,
-    bytes: Vec<u8>,
 }
 
-impl Verified {
-    /// Its manifest.
-    #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
-    }
-
+impl Vouched {
     /// The manifest, for good.
     #[must_use]
     pub fn into_manifest(self) -> Manifest {
@@ -56,6 +50,28 @@ impl Verified {
     #[must_use]
     pub fn role(&self) -> &str {
         &self.role
+    }
+}
+
+/// A payload that may run. Made by [`Verifier::verify`] alone.
+#[derive(Debug)]
+pub struct Verified {
+    manifest: Manifest,
+    digest: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Verified {
+    /// The manifest, for good.
+    #[must_use]
+    pub fn into_manifest(self) -> Manifest {
+        self.manifest
+    }
+
+    /// Its SHA-256.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// The bytes that were verified.
@@ -139,6 +155,15 @@ pub enum Error {
         /// This board.
         board: String,
     },
+    /// There is no manifest inside that can be read.
+    #[error("the manifest inside {target} could not be read")]
+    Manifest {
+        /// Which target.
+        target: String,
+        /// The cause.
+        #[source]
+        err: PackError,
+    },
     /// The module breaks the rules.
     #[error("the module breaks the rules for payloads")]
     Module {
@@ -157,19 +182,62 @@ impl Error {
             Self::Empty { .. } | Self::PinnedRoot { .. } | Self::Chain { .. } | Self::Bytes { .. } => {
                 Reason::NotVerified
             }
-            Self::Target { .. } | Self::OtherPayload { .. } | Self::OtherBoard { .. } | Self::Module { .. } => {
-                Reason::BadPayload
-            }
+            Self::Target { .. }
+            | Self::OtherPayload { .. }
+            | Self::OtherBoard { .. }
+            | Self::Manifest { .. }
+            | Self::Module { .. } => Reason::BadPayload,
         }
     }
 }
 
+/// What the chain vouches for, before anyone has looked inside.
+struct Signed {
+    target: String,
+    custom: PayloadTarget,
+    role: String,
+    bytes: Vec<u8>,
+}
+
+impl Signed {
+    /// Checks that the manifest inside the file says what was signed.
+    fn agrees_with(&self, manifest: &Manifest) -> Result<(), Error> {
+        self.custom.agrees_with(manifest).map_err(|err| Error::Target { target: self.target.clone(), err })
+    }
+}
+
 impl Verifier {
-    /// Judge what lies in a slot. Reads up to a few MB and checks signatures: not for the loop's own thread.
+    /// Judge what lies in a slot, for who runs it: who signed it, that it is whole, and that its code keeps to the rules.
+    /// Reads up to a few MB and checks signatures: not for the loop's own thread.
     ///
     /// # Errors
     /// Why it may not run.
     pub fn verify(&self, payload: &PayloadId, slot: Slot) -> Result<Verified, Error> {
+        let signed = self.signed(payload, slot)?;
+        let policy = Policy { board: Some(self.board.clone()), ..Policy::default() };
+        let checked = iotwasm_payload::check(&signed.bytes, &policy).map_err(|err| Error::Module { err })?;
+        signed.agrees_with(checked.manifest())?;
+        Ok(Verified { manifest: checked.into_manifest(), digest: Digest::of(&signed.bytes), bytes: signed.bytes })
+    }
+
+    /// Judge what lies in a slot, for who lets it touch something: all that [`Self::verify`] asks, but of its code. That is
+    /// for who runs it, and what may be touched does not depend on it.
+    ///
+    /// # Errors
+    /// Why its signer does not vouch for it on this board.
+    pub fn vouch(&self, payload: &PayloadId, slot: Slot) -> Result<Vouched, Error> {
+        let signed = self.signed(payload, slot)?;
+        let manifest =
+            pack::manifest_of(&signed.bytes).map_err(|err| Error::Manifest { target: signed.target.clone(), err })?;
+        if !manifest.runs_on(&self.board) {
+            return Err(Error::OtherBoard { target: signed.target, board: self.board.clone() });
+        }
+        signed.agrees_with(&manifest)?;
+        Ok(Vouched { manifest, digest: Digest::of(&signed.bytes), role: signed.role })
+    }
+
+    /// Checks the chain, the bytes and the signed words.
+    fn signed(&self, payload: &PayloadId, slot: Slot) -> Result<Signed, Error> {
         let read = |err| Error::Read { payload: payload.clone(), slot, err };
         let empty = || Error::Empty { payload: payload.clone(), slot };
         // The state only says what to look for; what it says is believed once the chain vouches for it.
@@ -194,9 +262,6 @@ impl Verifier {
         if !custom.runs_on(&self.board) {
             return Err(Error::OtherBoard { target, board: self.board.clone() });
         }
-        let policy = Policy { board: Some(self.board.clone()), ..Policy::default() };
-        let manifest = iotwasm_payload::check(&bytes, &policy).map_err(|err| Error::Module { err })?.into_manifest();
-        custom.agrees_with(&manifest).map_err(words)?;
-        Ok(Verified { manifest, digest: Digest::of(&bytes), role: signed.signer().to_owned(), bytes })
+        Ok(Signed { target, custom, role: signed.signer().to_owned(), bytes })
     }
 }

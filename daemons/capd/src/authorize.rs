@@ -85,18 +85,18 @@ impl Authority {
             supervisor::Slot::A => Slot::A,
             supervisor::Slot::B => Slot::B,
         };
-        let verified = self.verifier.verify(&payload, slot).map_err(|err| match err.reason() {
+        let vouched = self.verifier.vouch(&payload, slot).map_err(|err| match err.reason() {
             Reason::StartFailed => Error::Unjudged(err),
             _ => Error::NotVerified(err),
         })?;
-        let found = verified.digest().to_string();
+        let found = vouched.digest().to_string();
         if found != sha256 {
             return Err(Error::OtherBytes { found, asked: sha256.chars().take(64).collect() });
         }
-        let role = verified.role().to_owned();
+        let role = vouched.role().to_owned();
         let name: Name = role.parse().map_err(|_| Error::RoleName { role: role.clone() })?;
         let tier = load::tier(&self.tiers, name).map_err(|err| Error::Tier { role: role.clone(), err })?;
-        let manifest = verified.into_manifest();
+        let manifest = vouched.into_manifest();
         let grant = grant(&manifest.capabilities, &tier, &self.board).map_err(Error::Refused)?;
         Ok(Authorized { payload, version: manifest.version.to_string(), sha256: found, role, grant })
     }

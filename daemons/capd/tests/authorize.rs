@@ -64,14 +64,16 @@ impl Device {
 
     /// Puts a payload with these capabilities into slot a, signed with this key. Gives its hash.
     fn install(&self, capabilities: &str, key: &Key) -> String {
+        let wasm = r#"(module (memory (export "memory") 1)
+            (func (export "iotwasm_self_test") (result i32) i32.const 0) (func (export "iotwasm_run")))"#;
+        self.install_module(wasm, capabilities, key)
+    }
+
+    fn install_module(&self, wasm: &str, capabilities: &str, key: &Key) -> String {
         let manifest = format!(
             "id = \"p\"\nversion = \"1.2.3\"\nvendor = \"acme\"\nentry = {{ style = \"reactor\" }}\n{capabilities}"
         );
-        let wasm = wat::parse_str(
-            r#"(module (memory (export "memory") 1)
-                (func (export "iotwasm_self_test") (result i32) i32.const 0) (func (export "iotwasm_run")))"#,
-        );
-        let bytes = iotwasm_payload::pack(&wasm.unwrap(), &manifest).unwrap();
+        let bytes = iotwasm_payload::pack(&wat::parse_str(wasm).unwrap(), &manifest).unwrap();
         let manifest = Manifest::parse(manifest.as_bytes()).unwrap();
         let target = PayloadTarget::of_manifest(&manifest);
         let (name, custom) = (target.name(), target.to_custom().unwrap());
@@ -194,6 +196,24 @@ fn other_bytes_than_the_caller_verified_get_nothing() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&wasm, bytes).unwrap();
     assert!(matches!(authority.authorize("p", Slot::A, &sha256), Err(Error::NotVerified(_))));
+}
+
+#[test]
+fn code_is_for_who_runs_it_to_judge() {
+    let device = Device::new(Some("[gpio]\nled = \"out\"\n"));
+    let sha256 = device.install_module("(module)", LED, &device.vendor_key);
+    let authority = device.authority();
+    assert!(authority.authorize("p", Slot::A, &sha256).is_ok());
+    let run = authority.verifier.verify(&"p".parse().unwrap(), iotwasm_payload::Slot::A);
+    assert!(matches!(run, Err(iotwasm_verify::Error::Module { .. })));
+}
+
+#[test]
+fn a_payload_for_another_board_is_not_verified() {
+    let device = Device::new(Some("[gpio]\nled = \"out\"\n"));
+    let sha256 = device.install(&format!("boards = [\"other\"]\n{LED}"), &device.vendor_key);
+    let err = device.authority().authorize("p", Slot::A, &sha256).unwrap_err();
+    assert!(matches!(err, Error::NotVerified(iotwasm_verify::Error::OtherBoard { .. })));
 }
 
 #[test]

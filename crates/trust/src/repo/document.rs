@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{Key, PublicKey, RepoError};
+use crate::key::{canonical, sha256};
 use crate::schema::SIGNED_AT;
-use crate::verify::canonical;
 use crate::{Hashes, names};
 
 /// Version of the TUF specification that we write.
@@ -51,9 +51,8 @@ pub struct TargetInfo {
 impl TargetInfo {
     /// Describes bytes by length and SHA-256.
     pub fn of(bytes: &[u8], custom: Option<Value>) -> TargetInfo {
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
-        TargetInfo { length: bytes.len() as u64, hashes: Hashes { sha256: Some(sha256), sha512: None }, custom }
+        let hashes = Hashes { sha256: Some(sha256(bytes)), sha512: None };
+        TargetInfo { length: bytes.len() as u64, hashes, custom }
     }
 
     fn to_json(&self) -> Value {
@@ -283,8 +282,7 @@ impl Document {
         let mut meta = json!({"version": version});
         if let Some(bytes) = bytes {
             meta["length"] = bytes.len().into();
-            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-            meta["hashes"] = json!({"sha256": hex::encode(hash)});
+            meta["hashes"] = json!({"sha256": hex::encode(sha256(bytes))});
         }
         self.entry("meta").insert(file.into(), meta);
         self

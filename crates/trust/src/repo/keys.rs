@@ -5,19 +5,26 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use super::RepoError;
+use crate::key::sha256;
 
 const PRIVATE: &str = "PRIVATE KEY";
 const PUBLIC: &str = "PUBLIC KEY";
+/// DER in front of the 32 bytes of an Ed25519 private key in a PKCS#8 of version 1 (RFC 8410): the only kind that `openssl`
+/// reads, too.
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 /// DER in front of the 32 bytes of an Ed25519 public key in a SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// A private key that signs metadata. Its bytes are never printed.
 pub struct Key {
     pair: Ed25519KeyPair,
+    pkcs8: Vec<u8>,
 }
 
 impl std::fmt::Debug for Key {
@@ -29,7 +36,9 @@ impl std::fmt::Debug for Key {
 impl Key {
     /// Makes a new key.
     pub fn generate() -> Result<Key, RepoError> {
-        Ok(Key { pair: Ed25519KeyPair::generate().map_err(|_| RepoError::Crypto { operation: "generate a key" })? })
+        let mut seed = [0; 32];
+        SystemRandom::new().fill(&mut seed).map_err(|_| RepoError::Crypto { operation: "generate a key" })?;
+        Key::from_pkcs8([PKCS8_PREFIX.as_slice(), &seed].concat())
     }
 
     /// Reads PKCS#8 PEM (what `openssl genpkey -algorithm ed25519` writes, too).
@@ -38,14 +47,18 @@ impl Key {
         if parsed.tag() != PRIVATE {
             return Err(RepoError::NotAKey);
         }
-        let pair = Ed25519KeyPair::from_pkcs8(parsed.contents()).map_err(|_| RepoError::NotAKey)?;
-        Ok(Key { pair })
+        Key::from_pkcs8(parsed.into_contents())
     }
 
-    /// PKCS#8 PEM.
-    pub fn to_pem(&self) -> Result<String, RepoError> {
-        let der = self.pair.to_pkcs8v1().map_err(|_| RepoError::Crypto { operation: "encode the key" })?;
-        Ok(encode(PRIVATE, der.as_ref()))
+    fn from_pkcs8(pkcs8: Vec<u8>) -> Result<Key, RepoError> {
+        // Unchecked is what version 1 leaves unchecked: it has no public key to compare with.
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| RepoError::NotAKey)?;
+        Ok(Key { pair, pkcs8 })
+    }
+
+    /// PKCS#8 PEM, of the version that was read.
+    pub fn to_pem(&self) -> String {
+        encode(PRIVATE, &self.pkcs8)
     }
 
     /// Reads a key file.
@@ -56,7 +69,7 @@ impl Key {
 
     /// Writes a key file, readable by its owner only. An existing file is left alone and is an error.
     pub fn save(&self, path: &Path) -> Result<(), RepoError> {
-        let text = self.to_pem()?;
+        let text = self.to_pem();
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -119,13 +132,19 @@ impl PublicKey {
         if value["keytype"] == "ed25519" { Ok(key) } else { Err(RepoError::NotAKey) }
     }
 
+    /// Whether this key made the signature (in hex, as metadata writes it) over the message.
+    pub fn made(&self, signature: &str, message: &[u8]) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, &self.bytes);
+        hex::decode(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
+    }
+
     /// The TUF key id: SHA-256 of the key's canonical JSON.
     pub fn id(&self) -> String {
         let canonical = format!(
             r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
             hex::encode(self.bytes)
         );
-        hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes()))
+        hex::encode(sha256(canonical.as_bytes()))
     }
 }
 

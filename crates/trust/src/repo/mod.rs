@@ -1,7 +1,5 @@
 //! The repository's side: keys, signing, publishing. For the `iotwasm` command and for tests (feature `repo`).
 //!
-//! `tough`'s editor is not used: it is asynchronous, insists on delegations it can load, and cannot keep files as they are.
-//!
 //! Consistent snapshots always. Layout below the repository's folder (which any web server can serve):
 //!
 //! ```text

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use iotwasm_trust::repo::{Document, PublicKey, Repo, RepoError};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -139,11 +138,7 @@ fn verify(document: &Document, signers: &Signers) -> Result<(), Error> {
     let message = document.canonical();
     let signed = |key: &&PublicKey| {
         let id = key.id();
-        document.signatures.iter().filter(|(other, _)| *other == id).any(|(_, signature)| {
-            let public = key.to_json()["keyval"]["public"].as_str().and_then(|text| hex::decode(text).ok());
-            let (Some(public), Ok(signature)) = (public, hex::decode(signature)) else { return false };
-            UnparsedPublicKey::new(&ED25519, public).verify(&message, &signature).is_ok()
-        })
+        document.signatures.iter().any(|(other, signature)| *other == id && key.made(signature, &message))
     };
     let mut valid: Vec<String> = signers.keys.iter().filter(signed).map(PublicKey::id).collect();
     valid.sort();
