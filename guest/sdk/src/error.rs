@@ -18,9 +18,9 @@ pub enum Error {
         /// What would hold it, in bytes.
         needed: u32,
     },
-    /// -6: the board has nothing of this name.
+    /// -6: the board has nothing of this name, or the sensor no such value.
     NotFound,
-    /// -7: the manifest does not ask for it. Also for a value that a sensor does not have at all.
+    /// -7: the manifest does not ask for it.
     NotAllowed,
     /// -8: the manifest asks for it, but not to be used like this.
     ModeNotAllowed,

@@ -80,7 +80,7 @@ impl Pokes {
         self.poke("turn on", 0, on(climate));
         self.poke("read", 0, get(climate, temperature));
         self.poke("read a value that is not granted", -7, get(climate, m.text("pressure")));
-        self.poke("read an unknown value", -7, get(climate, m.text("co2")));
+        self.poke("read an unknown value", -6, get(climate, m.text("co2")));
         self.poke("read of an unknown sensor", -6, get(m.text("weather"), temperature));
         self.poke("set what is only read", -8, set(climate, temperature, one));
         self.poke("set the state", -8, set(climate, m.text("state"), m.text("Alive")));
@@ -88,7 +88,7 @@ impl Pokes {
         self.poke("set no number", -10, set(climate, oversampling, m.text("1; reboot")));
         self.poke("set 65 bytes", -3, set(climate, oversampling, (m.long, 65)));
         self.poke("set what is not UTF-8", -2, set(climate, oversampling, m.not_text));
-        self.poke("a path as a name", -7, get(climate, m.text("../../../../../etc/passwd")));
+        self.poke("a path as a name", -6, get(climate, m.text("../../../../../etc/passwd")));
         self.poke("a name of 130 bytes", -3, on((m.long, 130)));
         self.poke("a name of 10 MB", -3, on((m.long, host::LONG)));
         self.poke("a name of 4 GB", -3, on((climate.0, -1)));

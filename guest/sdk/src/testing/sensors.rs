@@ -54,7 +54,7 @@ impl Sensor {
     }
 
     fn channel(&mut self, name: &str) -> Result<&mut Channel, Error> {
-        self.channels.iter_mut().find(|channel| channel.name == name).ok_or(Error::NotAllowed)
+        self.channels.iter_mut().find(|channel| channel.name == name).ok_or(Error::NotFound)
     }
 
     fn list(&self, capabilities: bool) -> String {
