@@ -1,7 +1,7 @@
 //! Every open session: who has which, and how one that is to begin waits for those that are about to end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use iotwasm_api::capabilities::Session as Shown;
+use iotwasm_grant::Grant;
 use iotwasm_session::{Answer, Channel, Request};
 use rustix::net::Shutdown;
 
@@ -18,9 +19,9 @@ use crate::authorize::Authorized;
 
 /// Most sessions: the supervisor runs at most 64 payloads, and each may have a release that waits for its turn.
 pub const MAX_SESSIONS: usize = 128;
-/// How long a session waits for one whose runner has gone to be closed: a transfer that it had begun, and safe values.
-const CLOSING: Duration = Duration::from_secs(5);
-
+/// How long a session waits for one whose runner has gone and that holds something it has, too: a transfer that it had
+/// begun, and safe values. Well below the time after which a runner gives capd up.
+const CLOSING: Duration = Duration::from_secs(2);
 /// What everyone may see of a session.
 #[derive(Debug)]
 pub struct Entry {
@@ -38,6 +39,8 @@ pub struct Entry {
     pub denials: AtomicI64,
     /// Lines that are leased.
     pub leases: Mutex<Vec<String>>,
+    /// Actuators that it wrote, and may have to make safe when it ends.
+    pub written: Mutex<BTreeSet<String>>,
     /// A second descriptor of capd's end.
     socket: OwnedFd,
 }
@@ -47,6 +50,16 @@ impl Entry {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         iotwasm_session::is_closed(self.socket.as_fd())
+    }
+
+    /// Whether it holds a line or answers for an actuator that this grant has, too.
+    fn holds_of(&self, grant: &Grant) -> bool {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_line = |lease: &String| lease.strip_prefix("gpio.").is_some_and(|line| grant.gpio().contains_key(line));
+        leases.iter().any(has_line) || {
+            let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.iter().any(|actuator| grant.actuators().contains_key(actuator.as_str()))
+        }
     }
 
     /// Ends the session: its thread sees the end of the socket.
@@ -95,7 +108,7 @@ struct Inner {
 }
 
 /// No more sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// Too many.
     #[error("{MAX_SESSIONS} sessions are open, which is the most")]
@@ -132,6 +145,7 @@ impl Registry {
             requests: AtomicI64::new(0),
             denials: AtomicI64::new(0),
             leases: Mutex::default(),
+            written: Mutex::default(),
             socket,
         });
         inner.sessions.insert(entry.id, Arc::clone(&entry));
@@ -152,19 +166,38 @@ impl Registry {
         u32::try_from(self.lock().sessions.len()).unwrap_or(u32::MAX)
     }
 
-    /// Waits until every session whose runner has gone is closed, so that who comes after it finds its lines free and
-    /// its safe values written.
-    pub fn settle(&self, own: u64) {
-        let until = Instant::now() + CLOSING;
+    /// Waits until no session whose runner has gone holds something that this one was granted, too, so that it finds its
+    /// lines free and its safe values written. A device that hangs makes it wait no longer than a runner does.
+    pub fn settle(&self, own: &Entry) {
+        let grant = &own.authorized.grant;
+        self.wait_while(CLOSING, |inner| {
+            inner.sessions.values().any(|entry| entry.id != own.id && entry.is_closed() && entry.holds_of(grant))
+        });
+    }
+
+    /// A session that ends has let go of its lines, or of its actuators.
+    pub fn released(&self) {
+        // With the lock: who has just looked waits by now.
+        let _inner = self.lock();
+        self.closed.notify_all();
+    }
+
+    /// Without the lock while it waits.
+    fn wait_while(&self, limit: Duration, busy: impl Fn(&Inner) -> bool) {
+        let until = Instant::now() + limit;
         let mut inner = self.lock();
-        loop {
-            let ending = inner.sessions.values().any(|entry| entry.id != own && entry.is_closed());
+        while busy(&inner) {
             let left = until.saturating_duration_since(Instant::now());
-            if !ending || left.is_zero() {
+            if left.is_zero() {
                 return;
             }
             inner = self.closed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Every session that is open.
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().sessions.values().cloned().collect()
     }
 
     /// Ends every session and takes no more; waits until all are closed. True if they were in time.
@@ -188,19 +221,17 @@ impl Registry {
     /// Every session as others may see it; `sensors` are those that a session uses.
     #[must_use]
     pub fn shown(&self, sensors: impl Fn(u64) -> Vec<String>) -> Vec<Shown> {
-        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
-        entries.iter().map(|entry| entry.shown(sensors(entry.id))).collect()
+        self.entries().iter().map(|entry| entry.shown(sensors(entry.id))).collect()
     }
 
     /// Who has leased what: payload and `gpio.led`.
     #[must_use]
     pub fn leases(&self) -> Vec<(String, String)> {
-        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
         let of = |entry: &Arc<Entry>| {
             let leases = entry.leases.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let payload = entry.authorized.payload.to_string();
             leases.into_iter().map(move |lease| (payload.clone(), lease)).collect::<Vec<_>>()
         };
-        entries.iter().flat_map(of).collect()
+        self.entries().iter().flat_map(of).collect()
     }
 }

@@ -107,8 +107,13 @@ impl Drop for Session {
         let id = self.entry.id;
         self.leases.clear();
         self.entry.leases.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.world.sensors.end(id);
+        self.world.registry.released();
+        // What may hang comes last, and safe values before all else of that.
+        let left = self.world.sensors.end(id);
         self.world.actuators.end(id);
+        self.entry.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.world.registry.released();
+        self.world.sensors.put_back(&left);
         self.world.notices.sessions(self.world.registry.remove(id));
         self.world.notices.post(EventKind::Closed, &self.payload, "", &format!("session {id}"));
         iotwasm_kit::info!("session {id} of {} has ended", self.payload);
@@ -213,7 +218,7 @@ impl Session {
     }
 
     fn claim(&mut self) -> Outcome {
-        self.world.registry.settle(self.entry.id);
+        self.world.registry.settle(&self.entry);
         let activity = match activity(self.sensors.len()) {
             Ok(activity) => activity,
             Err(err) => {
@@ -324,7 +329,7 @@ impl Session {
                 files.push(channel.file());
             }
         }
-        let was_on = self.world.sensors.of(self.entry.id).contains(name);
+        let was_on = self.world.sensors.is_on(name, self.entry.id);
         let tenant =
             Tenant { session: self.entry.id, payload: self.payload.clone(), activity: (Arc::clone(activity), index) };
         match self.world.sensors.turn_on(name, tenant, &files) {
@@ -515,6 +520,7 @@ impl Session {
             Err(message) => return self.deny(capability, "value", message, Error::BadValue),
         };
         let actuators = &self.world.actuators;
+        self.entry.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         match actuators.write(name, actuator, &self.payload, self.entry.id, &value, clock::now()) {
             Ok(()) => Ok(Reply::Done).into(),
             Err(actuators::Refused::Value(denial)) => {

@@ -4,7 +4,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use i2cdev::{
@@ -29,10 +29,14 @@ struct Device {
     smbus: bool,
 }
 
-/// The devices that were used. While one is open its adapter cannot be removed, so what a name meant it means still.
+/// A device, opened at its first use. Its lock is held while the device is waited for.
+type Opened = Arc<Mutex<Option<Device>>>;
+
+/// The devices that are in use. While one is open its adapter cannot be removed, so what a name meant it means still. The
+/// lock is never held while one of them is waited for.
 #[derive(Default)]
 pub(super) struct Open {
-    devices: Mutex<Vec<(I2cPlace, Arc<Mutex<Device>>)>>,
+    devices: Mutex<Vec<(I2cPlace, Opened)>>,
 }
 
 impl std::fmt::Debug for Open {
@@ -49,29 +53,42 @@ impl Open {
         place: &I2cPlace,
         messages: &[Message],
     ) -> Result<Vec<u8>, Fault> {
-        let device = {
-            let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-            match devices.iter().find(|(known, _)| known == place) {
-                Some((_, device)) => Arc::clone(device),
-                None => {
-                    let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
-                    let node = LinuxI2CDevice::new(&path, place.address.into())
-                        .map_err(|err| Fault::of(words(place), io_error(err)))?;
-                    let device = Arc::new(Mutex::new(Device { node, smbus: false }));
-                    devices.push((place.clone(), Arc::clone(&device)));
-                    device
-                }
-            }
+        let opened = self.opened(place);
+        let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut device = match opened.take() {
+            Some(device) => device,
+            None => Device::open(dev, sys, place)?,
         };
-        let done = device.lock().unwrap_or_else(PoisonError::into_inner).transfer(messages, place);
-        if matches!(&done, Err(fault) if fault.errno() == Some(Errno::NODEV)) {
-            self.devices.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != place);
+        let done = device.transfer(messages, place);
+        if !matches!(&done, Err(fault) if fault.errno() == Some(Errno::NODEV)) {
+            *opened = Some(device);
         }
         done
+    }
+
+    fn opened(&self, place: &I2cPlace) -> Opened {
+        let mut devices = self.lock();
+        if let Some((_, opened)) = devices.iter().find(|(known, _)| known == place) {
+            return Arc::clone(opened);
+        }
+        let opened = Opened::default();
+        devices.push((place.clone(), Arc::clone(&opened)));
+        opened
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(I2cPlace, Opened)>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Device {
+    fn open(dev: &Path, sys: &Path, place: &I2cPlace) -> Result<Self, Fault> {
+        let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
+        let node =
+            LinuxI2CDevice::new(&path, place.address.into()).map_err(|err| Fault::of(words(place), io_error(err)))?;
+        Ok(Self { node, smbus: false })
+    }
+
     fn transfer(&mut self, messages: &[Message], place: &I2cPlace) -> Result<Vec<u8>, Fault> {
         // What the bus says (no acknowledge, …) is the caller's to name: the error stays as it is.
         let failed = |err: io::Error| Fault::Io { what: words(place), err };
