@@ -12,6 +12,7 @@ use std::{
 
 use iotwasm_api::capabilities::Session as Shown;
 use iotwasm_grant::Grant;
+use iotwasm_payload::{PayloadId, Slot};
 use iotwasm_session::{Answer, Channel, Request};
 use rustix::net::Shutdown;
 
@@ -19,9 +20,15 @@ use crate::authorize::Authorized;
 
 /// Most sessions: the supervisor runs at most 64 payloads, and each may have a release that waits for its turn.
 pub const MAX_SESSIONS: usize = 128;
+/// Most sessions of one payload's slot, those that are about to end too: the one in use, and one that waits for its turn
+/// when the slot is started anew. Of each slot, so that a payload that keeps its sessions cannot hinder its own update.
+pub const MAX_OF_SLOT: usize = 2;
 /// How long a session waits for one whose runner has gone and that holds something it has, too: a transfer that it had
 /// begun, and safe values. Well below the time after which a runner gives capd up.
 const CLOSING: Duration = Duration::from_secs(2);
+/// How long who opens a session waits for one to end: a runner says that it lost one when it is about to close it.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// What everyone may see of a session.
 #[derive(Debug)]
 pub struct Entry {
@@ -50,6 +57,10 @@ impl Entry {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         iotwasm_session::is_closed(self.socket.as_fd())
+    }
+
+    fn is_of(&self, payload: &PayloadId, slot: Slot) -> bool {
+        self.authorized.payload == *payload && self.authorized.slot == slot
     }
 
     /// Whether it holds a line or answers for an actuator that this grant has, too.
@@ -107,12 +118,25 @@ struct Inner {
     sessions: BTreeMap<u64, Arc<Entry>>,
 }
 
+impl Inner {
+    /// Whether a slot has as many sessions as it may.
+    fn is_full(&self, payload: &PayloadId, slot: Slot) -> bool {
+        self.sessions.values().filter(|entry| entry.is_of(payload, slot)).count() >= MAX_OF_SLOT
+    }
+}
+
 /// No more sessions.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// Too many.
     #[error("{MAX_SESSIONS} sessions are open, which is the most")]
     TooMany,
+    /// This slot has its share.
+    #[error("{payload} has {MAX_OF_SLOT} sessions for this slot, which is the most; its runner must close one first")]
+    OfSlot {
+        /// Whose.
+        payload: PayloadId,
+    },
     /// The daemon is about to stop.
     #[error("the daemon is about to stop")]
     Leaving,
@@ -126,7 +150,7 @@ impl Registry {
     /// Adds a session.
     ///
     /// # Errors
-    /// There are too many, or its socket could not be duplicated.
+    /// There are too many, in all or of this slot, or its socket could not be duplicated.
     pub fn add(&self, authorized: Authorized, channel: &Channel<Answer, Request>) -> Result<Arc<Entry>, Full> {
         let mut inner = self.lock();
         if inner.leaving {
@@ -134,6 +158,9 @@ impl Registry {
         }
         if inner.sessions.len() >= MAX_SESSIONS {
             return Err(Full::TooMany);
+        }
+        if inner.is_full(&authorized.payload, authorized.slot) {
+            return Err(Full::OfSlot { payload: authorized.payload });
         }
         let socket = channel.as_fd().try_clone_to_owned().map_err(|_| Full::TooMany)?;
         inner.next += 1;
@@ -166,6 +193,11 @@ impl Registry {
         u32::try_from(self.lock().sessions.len()).unwrap_or(u32::MAX)
     }
 
+    /// Waits for a moment until a slot may have another session. Does not promise that: [`Self::add`] decides.
+    pub fn make_room(&self, payload: &PayloadId, slot: Slot) {
+        self.wait_while(GRACE, |inner| inner.is_full(payload, slot));
+    }
+
     /// Waits until no session whose runner has gone holds something that this one was granted, too, so that it finds its
     /// lines free and its safe values written. A device that hangs makes it wait no longer than a runner does.
     pub fn settle(&self, own: &Entry) {
@@ -173,6 +205,18 @@ impl Registry {
         self.wait_while(CLOSING, |inner| {
             inner.sessions.values().any(|entry| entry.id != own.id && entry.is_closed() && entry.holds_of(grant))
         });
+    }
+
+    /// Makes a session the one that is used for its slot; false if another is, whose runner has not gone.
+    pub fn claim(&self, own: &Entry) -> bool {
+        let inner = self.lock();
+        let used = |entry: &&Arc<Entry>| entry.id != own.id && entry.claimed.load(Ordering::Relaxed);
+        let Authorized { payload, slot, .. } = &own.authorized;
+        let taken = inner.sessions.values().filter(used).any(|entry| entry.is_of(payload, *slot) && !entry.is_closed());
+        if !taken {
+            own.claimed.store(true, Ordering::Relaxed);
+        }
+        !taken
     }
 
     /// A session that ends has let go of its lines, or of its actuators.

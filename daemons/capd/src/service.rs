@@ -73,7 +73,13 @@ impl Service {
         let authority = self.desk.authority.clone();
         let asked = payload.clone();
         // It reads and hashes a payload: not on the thread that answers everyone.
-        let authorized = aside(move || authority.authorize(&asked, slot, &sha256)).await?;
+        let registry = Arc::clone(&self.desk.world.registry);
+        let authorized = aside(move || {
+            let authorized = authority.authorize(&asked, slot, &sha256)?;
+            registry.make_room(&authorized.payload, authorized.slot);
+            Ok(authorized)
+        });
+        let authorized = authorized.await?;
         let authorized = authorized.map_err(|err| self.refusal(&payload, err))?;
         let lines = registry::grants(&authorized);
         let unavailable = |message: String| CapabilitiesError::Unavailable { message };

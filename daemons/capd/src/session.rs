@@ -219,6 +219,10 @@ impl Session {
 
     fn claim(&mut self) -> Outcome {
         self.world.registry.settle(&self.entry);
+        if !self.world.registry.claim(&self.entry) {
+            let message = "the runner has another session, which it must close first".to_owned();
+            return self.deny("session".into(), "in_use", message, Error::AlreadyInUse);
+        }
         let activity = match activity(self.sensors.len()) {
             Ok(activity) => activity,
             Err(err) => {
@@ -227,8 +231,7 @@ impl Session {
             }
         };
         let (Ok(theirs), table) = (activity.try_clone(), self.table()) else { return Err(Error::HardwareFault).into() };
-        self.activity = Some(Arc::new(activity));
-        if !self.entry.claimed.swap(true, Ordering::Relaxed) {
+        if self.activity.replace(Arc::new(activity)).is_none() {
             self.world.notices.post(EventKind::Claimed, &self.payload, "", &format!("session {}", self.entry.id));
         }
         Outcome { answer: Ok(Reply::Claimed(table)), descriptors: vec![theirs.into()] }

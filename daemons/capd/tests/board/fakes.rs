@@ -20,7 +20,7 @@ use capd::{
     clock,
     devices::{Buses, Fault, LineLease, iio::Iio},
     notices::Notices,
-    registry::Registry,
+    registry::{Full, Registry},
     sensors::Sensors,
     session::{self, World},
 };
@@ -31,6 +31,7 @@ use iotwasm_grant::{
     i2c::Message,
 };
 use iotwasm_kit::metrics::Registry as Metrics;
+use iotwasm_payload::Slot;
 use iotwasm_session::{Answer, Channel, Direction, Reply, Request, SpiOperation, Table, pair};
 
 pub(crate) const BOARD: &str = r#"
@@ -336,20 +337,26 @@ impl Bench {
 
     /// A session for this request, not claimed yet.
     pub(crate) fn open(&self, payload: &str, capabilities: &str) -> Runner {
+        self.try_open(payload, Slot::A, capabilities).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, payload: &str, slot: Slot, capabilities: &str) -> Result<Runner, Full> {
         let asked = Asked::parse(capabilities.as_bytes()).unwrap();
         let tier = Tier::parse("acme".parse().unwrap(), TIER.as_bytes()).unwrap();
         let grant = grant(&asked, &tier, &self.world.board).unwrap();
         let authorized = Authorized {
             payload: payload.parse().unwrap(),
+            slot,
             version: "1.0.0".into(),
             sha256: "00".into(),
             role: "acme".into(),
             grant,
         };
         let (socket, channel) = pair().unwrap();
-        let entry = self.world.registry.add(authorized, &channel).unwrap();
+        self.world.registry.make_room(&authorized.payload, slot);
+        let entry = self.world.registry.add(authorized, &channel)?;
         session::begin(Arc::clone(&self.world), entry, channel).unwrap();
-        Runner { channel: Channel::new(socket) }
+        Ok(Runner { channel: Channel::new(socket) })
     }
 
     /// A session that a runner has claimed.

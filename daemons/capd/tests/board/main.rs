@@ -4,4 +4,5 @@
 mod fakes;
 mod hanging;
 mod properties;
+mod runs;
 mod sessions;
