@@ -534,7 +534,9 @@ impl Session {
                 let wait_ms = u32::try_from(soon.wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
                 self.deny(capability, "rate", soon.to_string(), Error::TooSoon { wait_ms })
             }
-            Err(actuators::Refused::Fault(fault)) => self.fault(&capability, &fault, translate::i2c_fault),
+            Err(actuators::Refused::Fault(fault)) => {
+                self.fault(&capability, &fault, |fault| translate::output_fault(actuator.output(), fault))
+            }
         }
     }
 

@@ -255,6 +255,15 @@ fn an_actuator_that_comes_back_without_a_session_gets_its_safe_value_again() {
 }
 
 #[test]
+fn an_actuators_fault_is_told_in_the_words_of_what_it_drives() {
+    let bench = Bench::new();
+    let mut runner = bench.claimed("p", EVERYTHING);
+    bench.fake.broken.store(true, Ordering::SeqCst);
+    assert_eq!(runner.actuate(at::VALVE, "1"), Err(Error::HardwareFault), "a line");
+    assert_eq!(runner.actuate(at::DIMMER, "1"), Err(Error::NoAcknowledgeAddress), "a register on I2C");
+}
+
+#[test]
 fn a_session_that_begins_waits_for_the_one_whose_runner_has_gone() {
     for _ in 0..50 {
         let bench = Bench::new();
