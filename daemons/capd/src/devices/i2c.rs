@@ -25,8 +25,9 @@ const SMBUS_BLOCK: usize = 32;
 /// An opened device; one transaction at a time.
 struct Device {
     node: LinuxI2CDevice,
-    /// The adapter does not take plain messages.
-    smbus: bool,
+    /// The adapter has taken plain messages, so it is none that only speaks SMBus. Asking it (I2C_FUNCS) needs an ioctl that
+    /// nothing safe offers; this tells the same without it.
+    plain: bool,
 }
 
 /// A device, opened at its first use. Its lock is held while the device is waited for.
@@ -86,16 +87,21 @@ impl Device {
         let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
         let node =
             LinuxI2CDevice::new(&path, place.address.into()).map_err(|err| Fault::of(words(place), io_error(err)))?;
-        Ok(Self { node, smbus: false })
+        Ok(Self { node, plain: false })
     }
 
     fn transfer(&mut self, messages: &[Message], place: &I2cPlace) -> Result<Vec<u8>, Fault> {
         // What the bus says (no acknowledge, …) is the caller's to name: the error stays as it is.
-        let failed = |err: io::Error| Fault::Io { what: words(place), err };
-        if !self.smbus {
-            match self.plain(messages) {
-                Err(err) if err.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => self.smbus = true,
-                done => return done.map_err(failed),
+        let failed = |err: io::Error| match is_unsupported(&err) {
+            true => Fault::of(words(place), err),
+            false => Fault::Io { what: words(place), err },
+        };
+        match self.plain(messages) {
+            // It may speak SMBus alone. What an adapter says that has taken plain messages before is its last word.
+            Err(err) if is_unsupported(&err) && !self.plain => {}
+            done => {
+                self.plain |= done.is_ok();
+                return done.map_err(failed);
             }
         }
         let mut bytes = Vec::new();
@@ -213,6 +219,10 @@ pub(super) fn number(sys: &Path, bus: &I2cBus) -> Result<u16, Fault> {
         }
     }
     found.ok_or_else(|| Fault::Gone { what: what() })
+}
+
+fn is_unsupported(err: &io::Error) -> bool {
+    Errno::from_io_error(err) == Some(Errno::OPNOTSUPP)
 }
 
 fn words(place: &I2cPlace) -> String {
