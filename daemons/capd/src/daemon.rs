@@ -233,10 +233,15 @@ fn world(board: Board, restarted: bool) -> World {
     }
 }
 
-/// Writes the safe values that are owed.
+/// Writes the safe values that are owed, and closes what was opened for them.
 async fn settle(world: &Arc<World>) {
-    let actuators = Arc::clone(&world.actuators);
-    match tokio::task::spawn_blocking(move || actuators.settle()).await {
+    let world = Arc::clone(world);
+    let settled = tokio::task::spawn_blocking(move || {
+        let settled = world.actuators.settle();
+        world.close_unused();
+        settled
+    });
+    match settled.await {
         Ok(true) => {}
         Ok(false) => iotwasm_kit::error!("a device does not answer: its safe value is not written yet"),
         Err(_) => iotwasm_kit::error!("safe values were not written: the work was given up"),

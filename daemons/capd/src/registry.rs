@@ -11,12 +11,15 @@ use std::{
 };
 
 use iotwasm_api::capabilities::Session as Shown;
-use iotwasm_grant::Grant;
+use iotwasm_grant::{
+    Grant,
+    grant::{I2cGrant, Output},
+};
 use iotwasm_payload::{PayloadId, Slot};
 use iotwasm_session::{Answer, Channel, Request};
 use rustix::net::Shutdown;
 
-use crate::authorize::Authorized;
+use crate::{authorize::Authorized, devices::OnBuses};
 
 /// Most sessions: the supervisor runs at most 64 payloads, and each may have a release that waits for its turn.
 pub const MAX_SESSIONS: usize = 128;
@@ -242,6 +245,22 @@ impl Registry {
     /// Every session that is open.
     fn entries(&self) -> Vec<Arc<Entry>> {
         self.lock().sessions.values().cloned().collect()
+    }
+
+    /// What some session was granted on a bus, or drives there: nothing else needs to be open.
+    #[must_use]
+    pub fn on_buses(&self) -> OnBuses {
+        let mut granted = OnBuses::default();
+        for entry in self.entries() {
+            let grant = &entry.authorized.grant;
+            granted.i2c.extend(grant.i2c().values().map(I2cGrant::place));
+            granted.i2c.extend(grant.actuators().values().filter_map(|actuator| match actuator.output() {
+                Output::Register { place, .. } => Some(place.clone()),
+                Output::Line(_) | Output::File { .. } => None,
+            }));
+            granted.spi.extend(grant.spi().values().map(|spi| spi.device().clone()));
+        }
+        granted
     }
 
     /// Ends every session and takes no more; waits until all are closed. True if they were in time.

@@ -58,6 +58,13 @@ pub struct World {
     pub notices: Arc<Notices>,
 }
 
+impl World {
+    /// Closes the buses' devices that no session was granted any more.
+    pub fn close_unused(&self) {
+        self.buses.keep(&self.registry.on_buses());
+    }
+}
+
 /// Serves a session on a thread of its own.
 ///
 /// # Errors
@@ -115,6 +122,7 @@ impl Drop for Session {
         self.world.registry.released();
         self.world.sensors.put_back(&left);
         self.world.notices.sessions(self.world.registry.remove(id));
+        self.world.close_unused();
         self.world.notices.post(EventKind::Closed, &self.payload, "", &format!("session {id}"));
         iotwasm_kit::info!("session {id} of {} has ended", self.payload);
     }

@@ -67,6 +67,11 @@ impl Open {
         done
     }
 
+    /// Closes all but these. A transfer under way has the device until it ends.
+    pub(super) fn keep(&self, needed: &[I2cPlace]) {
+        self.lock().retain(|(place, _)| needed.contains(place));
+    }
+
     fn opened(&self, place: &I2cPlace) -> Opened {
         let mut devices = self.lock();
         if let Some((_, opened)) = devices.iter().find(|(known, _)| known == place) {
@@ -259,6 +264,18 @@ mod tests {
         ] {
             assert_eq!(steps(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn only_what_is_needed_stays_open() {
+        let place = |address| I2cPlace { bus: I2cBus::Number(1), address };
+        let open = Open::default();
+        let (one, _) = (open.opened(&place(0x50)), open.opened(&place(0x51)));
+        open.keep(&[place(0x50), place(0x52)]);
+        assert!(Arc::ptr_eq(&one, &open.opened(&place(0x50))));
+        assert_eq!(open.lock().len(), 1);
+        open.keep(&[]);
+        assert!(open.lock().is_empty());
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Open {
         done
     }
 
+    /// Closes all but these. A transfer under way has the device until it ends.
+    pub(super) fn keep(&self, dev: &Path, needed: &[SpiDevice]) {
+        self.lock().retain(|path, _| needed.iter().any(|device| node(dev, device) == *path));
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Opened>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }

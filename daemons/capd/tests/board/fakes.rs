@@ -18,7 +18,7 @@ use capd::{
     authorize::Authorized,
     board::Inventory,
     clock,
-    devices::{Buses, Fault, LineLease, iio::Iio},
+    devices::{Buses, Fault, LineLease, OnBuses, iio::Iio},
     notices::Notices,
     registry::{Full, Registry},
     sensors::Sensors,
@@ -144,6 +144,8 @@ pub(crate) struct Fake {
     freed: Condvar,
     /// The other ends of the leases' descriptors.
     plugs: Mutex<BTreeMap<String, OwnedFd>>,
+    /// What was to stay open on the buses, when this was last said.
+    pub(crate) kept: Mutex<OnBuses>,
 }
 
 /// A line hangs until this is dropped.
@@ -264,6 +266,9 @@ impl Buses for FakeBuses {
         Ok(bytes)
     }
 
+    fn keep(&self, needed: &OnBuses) {
+        *self.0.kept.lock().unwrap() = needed.clone();
+    }
     fn has_line(&self, _line: &Line) -> Result<(), Fault> {
         Ok(())
     }

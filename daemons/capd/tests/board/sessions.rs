@@ -264,6 +264,26 @@ fn an_actuators_fault_is_told_in_the_words_of_what_it_drives() {
 }
 
 #[test]
+fn a_buss_device_stays_open_as_long_as_a_session_was_granted_it() {
+    let bench = Bench::new();
+    let (one, two) = (bench.claimed("one", EVERYTHING), bench.claimed("two", "[i2c]\neeprom = [\"write_read\"]\n"));
+    let kept = || {
+        let kept = bench.fake.kept.lock().unwrap();
+        (kept.i2c.iter().map(|place| place.address).collect::<Vec<_>>(), kept.spi.len())
+    };
+    bench.world.close_unused();
+    assert!(kept().0.contains(&0x50) && kept().1 == 1);
+    drop(one);
+    bench.until_sessions(1);
+    bench.world.close_unused();
+    assert_eq!(kept(), (vec![0x50], 0));
+    drop(two);
+    bench.until_sessions(0);
+    bench.world.close_unused();
+    assert_eq!(kept(), (vec![], 0));
+}
+
+#[test]
 fn a_session_that_begins_waits_for_the_one_whose_runner_has_gone() {
     for _ in 0..50 {
         let bench = Bench::new();
