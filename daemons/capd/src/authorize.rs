@@ -24,6 +24,8 @@ pub struct Authority {
 pub struct Authorized {
     /// Which payload.
     pub payload: PayloadId,
+    /// Where it lies.
+    pub slot: Slot,
     /// Version in its manifest.
     pub version: String,
     /// SHA-256 in hex.
@@ -98,7 +100,7 @@ impl Authority {
         let tier = load::tier(&self.tiers, name).map_err(|err| Error::Tier { role: role.clone(), err })?;
         let manifest = vouched.into_manifest();
         let grant = grant(&manifest.capabilities, &tier, &self.board).map_err(Error::Refused)?;
-        Ok(Authorized { payload, version: manifest.version.to_string(), sha256: found, role, grant })
+        Ok(Authorized { payload, slot, version: manifest.version.to_string(), sha256: found, role, grant })
     }
 }
 

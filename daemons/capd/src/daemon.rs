@@ -20,6 +20,7 @@ use iotwasm_kit::{
 };
 use iotwasm_payload::store::Reader;
 use iotwasm_verify::Verifier;
+use tokio::sync::Semaphore;
 
 use crate::{
     actuators::Actuators,
@@ -133,12 +134,16 @@ fn serve() -> Result<(), Error> {
     let restarted = restarted(Path::new(paths::CAPD_RUNTIME))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Slots are verified and devices looked at on threads beside the loop; they go again soon.
-        .max_blocking_threads(4)
+        // Slots are verified on threads beside the loop; they go again soon. Of what may wait for a device at most two are
+        // there at a time: the inventory, and safe values.
+        .max_blocking_threads(8)
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(Error::Serve)?;
-    tokio::task::LocalSet::new().block_on(&runtime, work(config, board, restarted))
+    let outcome = tokio::task::LocalSet::new().block_on(&runtime, work(config, board, restarted));
+    // Sessions have ended by now; what still waits for a device that hangs is not waited for.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Whether a daemon before this one ran since the boot, and from now on yes.
@@ -170,7 +175,8 @@ async fn work(config: Config, board: Board, restarted: bool) -> Result<(), Error
         board: Arc::clone(&world.board),
         tiers: PathBuf::from(paths::TIERS_D),
     };
-    let desk = Rc::new(Desk { authority, world: Arc::clone(&world), inventory, grants });
+    let looking = Arc::new(Semaphore::new(1));
+    let desk = Rc::new(Desk { authority, world: Arc::clone(&world), inventory, looking, grants });
     let listener = lifecycle::listener()?;
     let metrics = tokio::task::spawn_local(write_metrics(Arc::clone(&world.notices)));
 
@@ -227,11 +233,18 @@ fn world(board: Board, restarted: bool) -> World {
     }
 }
 
-/// Writes the safe values that are owed.
+/// Writes the safe values that are owed, and closes what was opened for them.
 async fn settle(world: &Arc<World>) {
-    let actuators = Arc::clone(&world.actuators);
-    if tokio::task::spawn_blocking(move || actuators.settle()).await.is_err() {
-        iotwasm_kit::error!("safe values were not written: the work was given up");
+    let world = Arc::clone(world);
+    let settled = tokio::task::spawn_blocking(move || {
+        let settled = world.actuators.settle();
+        world.close_unused();
+        settled
+    });
+    match settled.await {
+        Ok(true) => {}
+        Ok(false) => iotwasm_kit::error!("a device does not answer: its safe value is not written yet"),
+        Err(_) => iotwasm_kit::error!("safe values were not written: the work was given up"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every open session: who has which, and how one that is to begin waits for those that are about to end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     os::fd::{AsFd, OwnedFd},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -11,15 +11,26 @@ use std::{
 };
 
 use iotwasm_api::capabilities::Session as Shown;
+use iotwasm_grant::{
+    Grant,
+    grant::{I2cGrant, Output},
+};
+use iotwasm_payload::{PayloadId, Slot};
 use iotwasm_session::{Answer, Channel, Request};
 use rustix::net::Shutdown;
 
-use crate::authorize::Authorized;
+use crate::{authorize::Authorized, devices::OnBuses};
 
 /// Most sessions: the supervisor runs at most 64 payloads, and each may have a release that waits for its turn.
 pub const MAX_SESSIONS: usize = 128;
-/// How long a session waits for one whose runner has gone to be closed: a transfer that it had begun, and safe values.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Most sessions of one payload's slot, those that are about to end too: the one in use, and one that waits for its turn
+/// when the slot is started anew. Of each slot, so that a payload that keeps its sessions cannot hinder its own update.
+pub const MAX_OF_SLOT: usize = 2;
+/// How long a session waits for one whose runner has gone and that holds something it has, too: a transfer that it had
+/// begun, and safe values. Well below the time after which a runner gives capd up.
+const CLOSING: Duration = Duration::from_secs(2);
+/// How long who opens a session waits for one to end: a runner says that it lost one when it is about to close it.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What everyone may see of a session.
 #[derive(Debug)]
@@ -38,6 +49,8 @@ pub struct Entry {
     pub denials: AtomicI64,
     /// Lines that are leased.
     pub leases: Mutex<Vec<String>>,
+    /// Actuators that it wrote, and may have to make safe when it ends.
+    pub written: Mutex<BTreeSet<String>>,
     /// A second descriptor of capd's end.
     socket: OwnedFd,
 }
@@ -47,6 +60,20 @@ impl Entry {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         iotwasm_session::is_closed(self.socket.as_fd())
+    }
+
+    fn is_of(&self, payload: &PayloadId, slot: Slot) -> bool {
+        self.authorized.payload == *payload && self.authorized.slot == slot
+    }
+
+    /// Whether it holds a line or answers for an actuator that this grant has, too.
+    fn holds_of(&self, grant: &Grant) -> bool {
+        let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_line = |lease: &String| lease.strip_prefix("gpio.").is_some_and(|line| grant.gpio().contains_key(line));
+        leases.iter().any(has_line) || {
+            let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.iter().any(|actuator| grant.actuators().contains_key(actuator.as_str()))
+        }
     }
 
     /// Ends the session: its thread sees the end of the socket.
@@ -94,12 +121,25 @@ struct Inner {
     sessions: BTreeMap<u64, Arc<Entry>>,
 }
 
+impl Inner {
+    /// Whether a slot has as many sessions as it may.
+    fn is_full(&self, payload: &PayloadId, slot: Slot) -> bool {
+        self.sessions.values().filter(|entry| entry.is_of(payload, slot)).count() >= MAX_OF_SLOT
+    }
+}
+
 /// No more sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
     /// Too many.
     #[error("{MAX_SESSIONS} sessions are open, which is the most")]
     TooMany,
+    /// This slot has its share.
+    #[error("{payload} has {MAX_OF_SLOT} sessions for this slot, which is the most; its runner must close one first")]
+    OfSlot {
+        /// Whose.
+        payload: PayloadId,
+    },
     /// The daemon is about to stop.
     #[error("the daemon is about to stop")]
     Leaving,
@@ -113,7 +153,7 @@ impl Registry {
     /// Adds a session.
     ///
     /// # Errors
-    /// There are too many, or its socket could not be duplicated.
+    /// There are too many, in all or of this slot, or its socket could not be duplicated.
     pub fn add(&self, authorized: Authorized, channel: &Channel<Answer, Request>) -> Result<Arc<Entry>, Full> {
         let mut inner = self.lock();
         if inner.leaving {
@@ -121,6 +161,9 @@ impl Registry {
         }
         if inner.sessions.len() >= MAX_SESSIONS {
             return Err(Full::TooMany);
+        }
+        if inner.is_full(&authorized.payload, authorized.slot) {
+            return Err(Full::OfSlot { payload: authorized.payload });
         }
         let socket = channel.as_fd().try_clone_to_owned().map_err(|_| Full::TooMany)?;
         inner.next += 1;
@@ -132,6 +175,7 @@ impl Registry {
             requests: AtomicI64::new(0),
             denials: AtomicI64::new(0),
             leases: Mutex::default(),
+            written: Mutex::default(),
             socket,
         });
         inner.sessions.insert(entry.id, Arc::clone(&entry));
@@ -152,19 +196,71 @@ impl Registry {
         u32::try_from(self.lock().sessions.len()).unwrap_or(u32::MAX)
     }
 
-    /// Waits until every session whose runner has gone is closed, so that who comes after it finds its lines free and
-    /// its safe values written.
-    pub fn settle(&self, own: u64) {
-        let until = Instant::now() + CLOSING;
+    /// Waits for a moment until a slot may have another session. Does not promise that: [`Self::add`] decides.
+    pub fn make_room(&self, payload: &PayloadId, slot: Slot) {
+        self.wait_while(GRACE, |inner| inner.is_full(payload, slot));
+    }
+
+    /// Waits until no session whose runner has gone holds something that this one was granted, too, so that it finds its
+    /// lines free and its safe values written. A device that hangs makes it wait no longer than a runner does.
+    pub fn settle(&self, own: &Entry) {
+        let grant = &own.authorized.grant;
+        self.wait_while(CLOSING, |inner| {
+            inner.sessions.values().any(|entry| entry.id != own.id && entry.is_closed() && entry.holds_of(grant))
+        });
+    }
+
+    /// Makes a session the one that is used for its slot; false if another is, whose runner has not gone.
+    pub fn claim(&self, own: &Entry) -> bool {
+        let inner = self.lock();
+        let used = |entry: &&Arc<Entry>| entry.id != own.id && entry.claimed.load(Ordering::Relaxed);
+        let Authorized { payload, slot, .. } = &own.authorized;
+        let taken = inner.sessions.values().filter(used).any(|entry| entry.is_of(payload, *slot) && !entry.is_closed());
+        if !taken {
+            own.claimed.store(true, Ordering::Relaxed);
+        }
+        !taken
+    }
+
+    /// A session that ends has let go of its lines, or of its actuators.
+    pub fn released(&self) {
+        // With the lock: who has just looked waits by now.
+        let _inner = self.lock();
+        self.closed.notify_all();
+    }
+
+    /// Without the lock while it waits.
+    fn wait_while(&self, limit: Duration, busy: impl Fn(&Inner) -> bool) {
+        let until = Instant::now() + limit;
         let mut inner = self.lock();
-        loop {
-            let ending = inner.sessions.values().any(|entry| entry.id != own && entry.is_closed());
+        while busy(&inner) {
             let left = until.saturating_duration_since(Instant::now());
-            if !ending || left.is_zero() {
+            if left.is_zero() {
                 return;
             }
             inner = self.closed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Every session that is open.
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().sessions.values().cloned().collect()
+    }
+
+    /// What some session was granted on a bus, or drives there: nothing else needs to be open.
+    #[must_use]
+    pub fn on_buses(&self) -> OnBuses {
+        let mut granted = OnBuses::default();
+        for entry in self.entries() {
+            let grant = &entry.authorized.grant;
+            granted.i2c.extend(grant.i2c().values().map(I2cGrant::place));
+            granted.i2c.extend(grant.actuators().values().filter_map(|actuator| match actuator.output() {
+                Output::Register { place, .. } => Some(place.clone()),
+                Output::Line(_) | Output::File { .. } => None,
+            }));
+            granted.spi.extend(grant.spi().values().map(|spi| spi.device().clone()));
+        }
+        granted
     }
 
     /// Ends every session and takes no more; waits until all are closed. True if they were in time.
@@ -188,19 +284,17 @@ impl Registry {
     /// Every session as others may see it; `sensors` are those that a session uses.
     #[must_use]
     pub fn shown(&self, sensors: impl Fn(u64) -> Vec<String>) -> Vec<Shown> {
-        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
-        entries.iter().map(|entry| entry.shown(sensors(entry.id))).collect()
+        self.entries().iter().map(|entry| entry.shown(sensors(entry.id))).collect()
     }
 
     /// Who has leased what: payload and `gpio.led`.
     #[must_use]
     pub fn leases(&self) -> Vec<(String, String)> {
-        let entries: Vec<Arc<Entry>> = self.lock().sessions.values().cloned().collect();
         let of = |entry: &Arc<Entry>| {
             let leases = entry.leases.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let payload = entry.authorized.payload.to_string();
             leases.into_iter().map(move |lease| (payload.clone(), lease)).collect::<Vec<_>>()
         };
-        entries.iter().flat_map(of).collect()
+        self.entries().iter().flat_map(of).collect()
     }
 }

@@ -1,5 +1,8 @@
 //! Sensors and who uses them. A sensor is on while at least one session uses it; what sessions changed of it belongs to
 //! whoever changed it first, and is as it was before when the last one has left.
+//!
+//! Each sensor has a lock for its device, held while that is waited for, and one for who uses it, which never is: a device
+//! that hangs holds up who sets it, and nobody else.
 
 use std::{
     collections::BTreeMap,
@@ -7,6 +10,7 @@ use std::{
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant},
 };
 
 use iotwasm_grant::{
@@ -18,6 +22,9 @@ use iotwasm_kit::report;
 use iotwasm_session::SensorState;
 
 use crate::devices::{Fault, iio::Iio};
+
+/// Between two warnings that something of one sensor could not be put back: a payload can make it happen at will.
+const WARN_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a sensor was not set.
 #[derive(Debug, thiserror::Error)]
@@ -61,20 +68,26 @@ pub struct Sensors {
 struct Sensor {
     iio: String,
     parent: Option<Parent>,
-    state: Mutex<State>,
+    used: Mutex<Used>,
+    /// Who holds it may lock `used`, never the other way round.
+    device: Mutex<Device>,
 }
 
+/// Who uses a sensor.
 #[derive(Default)]
-struct State {
+struct Used {
     tenants: BTreeMap<u64, Tenant>,
-    /// File to what was changed there.
-    changed: BTreeMap<String, Changed>,
+    /// File to who set it, and to what.
+    owners: BTreeMap<String, (u64, Value)>,
 }
 
-struct Changed {
-    before: String,
-    owner: Option<u64>,
-    value: Value,
+/// What was changed of a sensor.
+#[derive(Default)]
+struct Device {
+    /// File to what it was before; none for what may only be written, which cannot be put back.
+    before: BTreeMap<String, Option<String>>,
+    /// When it was last said that something could not be put back.
+    warned: Option<Instant>,
 }
 
 impl Sensors {
@@ -84,7 +97,8 @@ impl Sensors {
         let sensor = |sensor: &iotwasm_grant::board::Sensor| Sensor {
             iio: sensor.iio.clone(),
             parent: sensor.parent.clone(),
-            state: Mutex::default(),
+            used: Mutex::default(),
+            device: Mutex::default(),
         };
         Self { all: board.sensors.iter().map(|(name, of)| (name.to_string(), sensor(of))).collect(), iio }
     }
@@ -96,42 +110,57 @@ impl Sensors {
     /// It is not there; the session is no tenant of it then, unless it was one before.
     pub fn turn_on(&self, name: &str, tenant: Tenant, files: &[&str]) -> Result<Vec<OwnedFd>, Fault> {
         let sensor = self.get(name)?;
-        let mut state = sensor.lock();
         let folder = self.folder(sensor)?;
         let opened: Result<Vec<OwnedFd>, Fault> =
             files.iter().map(|file| self.iio.open(&folder, file).map(OwnedFd::from)).collect();
         let opened = opened?;
-        state.tenants.insert(tenant.session, tenant);
+        sensor.used().tenants.insert(tenant.session, tenant);
         Ok(opened)
     }
 
     /// Ends a session's use of a sensor; false if it did not use it.
     pub fn turn_off(&self, name: &str, session: u64) -> bool {
-        self.get(name).is_ok_and(|sensor| self.leave(name, sensor, session))
+        let Ok(sensor) = self.get(name) else { return false };
+        let left = sensor.used().leave(session);
+        if left == Left::AsLast {
+            self.restore(name, sensor);
+        }
+        left != Left::Never
     }
 
-    /// A session has ended.
-    pub fn end(&self, session: u64) {
-        for (name, sensor) in &self.all {
-            self.leave(name, sensor, session);
-        }
+    /// A session has ended: it uses and owns nothing any more. Gives the sensors that nobody uses now, for
+    /// [`Self::put_back`]. Never waits for a device.
+    #[must_use]
+    pub fn end(&self, session: u64) -> Vec<String> {
+        let as_last = self.all.iter().filter(|(_, sensor)| sensor.used().leave(session) == Left::AsLast);
+        as_last.map(|(name, _)| name.clone()).collect()
     }
 
-    fn leave(&self, name: &str, sensor: &Sensor, session: u64) -> bool {
-        let mut state = sensor.lock();
-        let was_on = state.tenants.remove(&session).is_some();
-        for changed in state.changed.values_mut().filter(|changed| changed.owner == Some(session)) {
-            changed.owner = None;
-        }
-        if was_on && state.tenants.is_empty() {
-            for (file, changed) in std::mem::take(&mut state.changed) {
-                let restored = self.folder(sensor).and_then(|folder| self.iio.write(&folder, &file, &changed.before));
-                if let Err(err) = restored {
-                    iotwasm_kit::warn!("{file} of sensors.{name} stays as it was set: {}", report::chain(&err));
-                }
+    /// Makes these sensors what they were before anyone used them.
+    pub fn put_back(&self, left: &[String]) {
+        for name in left {
+            if let Ok(sensor) = self.get(name) {
+                self.restore(name, sensor);
             }
         }
-        was_on
+    }
+
+    /// Puts back what was changed, but for what somebody who has come meanwhile has set.
+    fn restore(&self, name: &str, sensor: &Sensor) {
+        let mut device = sensor.device();
+        for (file, before) in std::mem::take(&mut device.before) {
+            if sensor.used().owners.contains_key(&file) {
+                device.before.insert(file, before);
+                continue;
+            }
+            let Some(before) = before else { continue };
+            let restored = self.folder(sensor).and_then(|folder| self.iio.write(&folder, &file, &before));
+            if let Err(err) = restored
+                && device.may_warn(Instant::now())
+            {
+                iotwasm_kit::warn!("{file} of sensors.{name} stays as it was set: {}", report::chain(&err));
+            }
+        }
     }
 
     /// Writes a value of a sensor.
@@ -141,33 +170,21 @@ impl Sensors {
     pub fn config(&self, name: &str, channel: &ChannelGrant, session: u64, value: &Value) -> Result<(), Refused> {
         channel.judge_write(value).map_err(Refused::Value)?;
         let sensor = self.get(name).map_err(Refused::Fault)?;
-        let mut state = sensor.lock();
-        let state = &mut *state;
-        let owner = state.tenants.get(&session).ok_or(Refused::NotOn)?.session;
         let file = channel.file();
-        if let Some(changed) = state.changed.get(file)
-            && let Some(other) = changed.owner.filter(|other| *other != session && changed.value != *value)
-        {
-            let payload = state.tenants.get(&other).map(|tenant| tenant.payload.clone()).unwrap_or_default();
-            return Err(Refused::Owned { payload, value: changed.value.clone() });
-        }
+        // Before the device is waited for, and again when it is ours: somebody may have set it meanwhile.
+        sensor.used().may_set(file, session, value)?;
+        let mut device = sensor.device();
+        sensor.used().may_set(file, session, value)?;
         let folder = self.folder(sensor).map_err(Refused::Fault)?;
-        let before = match state.changed.get(file) {
-            Some(_) => None,
-            // What may only be written cannot be put back.
+        let before = match device.before.get(file) {
+            Some(before) => before.clone(),
             None => self.iio.read(&folder, file).ok(),
         };
         self.iio.write(&folder, file, &value.to_string()).map_err(Refused::Fault)?;
-        match (state.changed.get_mut(file), before) {
-            (Some(changed), _) => {
-                changed.owner.get_or_insert(owner);
-                changed.value = value.clone();
-            }
-            (None, Some(before)) => {
-                state.changed.insert(file.to_owned(), Changed { before, owner: Some(owner), value: value.clone() });
-            }
-            (None, None) => {}
-        }
+        device.before.insert(file.to_owned(), before);
+        let mut used = sensor.used();
+        let owner = used.owners.get(file).map_or(session, |(owner, _)| *owner);
+        used.owners.insert(file.to_owned(), (owner, value.clone()));
         Ok(())
     }
 
@@ -175,13 +192,12 @@ impl Sensors {
     #[must_use]
     pub fn state(&self, name: &str) -> SensorState {
         let Some(sensor) = self.all.get(name) else { return SensorState::Stopped };
-        let state = match sensor.state.try_lock() {
-            Ok(state) => state,
-            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+        if matches!(sensor.device.try_lock(), Err(TryLockError::WouldBlock)) {
             // Somebody sets it at this moment.
-            Err(TryLockError::WouldBlock) => return SensorState::Working,
-        };
-        if state.tenants.is_empty() {
+            return SensorState::Working;
+        }
+        let tenants: Vec<Tenant> = sensor.used().tenants.values().cloned().collect();
+        if tenants.is_empty() {
             return SensorState::Stopped;
         }
         let Ok(folder) = self.folder(sensor) else { return SensorState::Stopped };
@@ -189,7 +205,7 @@ impl Sensors {
             let mut byte = [0];
             tenant.activity.0.read_exact_at(&mut byte, tenant.activity.1.into()).is_ok() && byte[0] != 0
         };
-        if state.tenants.values().any(reads) {
+        if tenants.iter().any(reads) {
             SensorState::Working
         } else if self.iio.is_suspended(&folder) {
             SensorState::Sleeping
@@ -198,19 +214,23 @@ impl Sensors {
         }
     }
 
-    /// Payloads that use a sensor.
+    /// Payloads that use a sensor. Never waits for the device.
     #[must_use]
     pub fn users(&self, name: &str) -> Vec<String> {
-        let tenants = self.all.get(name).map(|sensor| sensor.lock().tenants.values().cloned().collect::<Vec<_>>());
-        tenants.unwrap_or_default().into_iter().map(|tenant| tenant.payload).collect()
+        let users = |sensor: &Sensor| sensor.used().tenants.values().map(|tenant| tenant.payload.clone()).collect();
+        self.all.get(name).map(users).unwrap_or_default()
     }
 
-    /// Sensors that a session uses.
+    /// Whether a session uses a sensor. Never waits for the device.
+    #[must_use]
+    pub fn is_on(&self, name: &str, session: u64) -> bool {
+        self.all.get(name).is_some_and(|sensor| sensor.used().tenants.contains_key(&session))
+    }
+
+    /// Sensors that a session uses. Never waits for a device.
     #[must_use]
     pub fn of(&self, session: u64) -> Vec<String> {
-        let uses =
-            |(name, sensor): (&String, &Sensor)| sensor.lock().tenants.contains_key(&session).then(|| name.clone());
-        self.all.iter().filter_map(uses).collect()
+        self.all.keys().filter(|name| self.is_on(name, session)).cloned().collect()
     }
 
     /// Whether a sensor is there.
@@ -231,7 +251,56 @@ impl Sensors {
 }
 
 impl Sensor {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a session left a sensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It did not use it.
+    Never,
+    /// Others use it still.
+    ToOthers,
+    /// Nobody uses it any more.
+    AsLast,
+}
+
+impl Used {
+    fn leave(&mut self, session: u64) -> Left {
+        if self.tenants.remove(&session).is_none() {
+            return Left::Never;
+        }
+        self.owners.retain(|_, (owner, _)| *owner != session);
+        if self.tenants.is_empty() { Left::AsLast } else { Left::ToOthers }
+    }
+
+    /// Whether a session may give a file this value: it uses the sensor, and nobody else has set it to something else.
+    fn may_set(&self, file: &str, session: u64, value: &Value) -> Result<(), Refused> {
+        if !self.tenants.contains_key(&session) {
+            return Err(Refused::NotOn);
+        }
+        match self.owners.get(file) {
+            Some((owner, set)) if *owner != session && set != value => {
+                let payload = self.tenants.get(owner).map(|tenant| tenant.payload.clone()).unwrap_or_default();
+                Err(Refused::Owned { payload, value: set.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Device {
+    fn may_warn(&mut self, now: Instant) -> bool {
+        let due = self.warned.is_none_or(|last| now.duration_since(last) >= WARN_PAUSE);
+        if due {
+            self.warned = Some(now);
+        }
+        due
     }
 }

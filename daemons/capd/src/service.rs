@@ -2,7 +2,7 @@
 
 #![expect(missing_docs, reason = "the service macro makes types without documentation of their own")]
 
-use std::{os::fd::OwnedFd, rc::Rc, sync::Arc};
+use std::{os::fd::OwnedFd, rc::Rc, sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt, stream};
 use iotwasm_api::{
@@ -12,6 +12,7 @@ use iotwasm_api::{
     supervisor::Slot,
 };
 use iotwasm_kit::{access::Grants, varlink::Peer};
+use tokio::sync::Semaphore;
 use zlink::Reply;
 
 use crate::{
@@ -22,6 +23,9 @@ use crate::{
     session::{self, World},
 };
 
+/// How long the inventory may take: some milliseconds, unless a device hangs.
+const LOOKING: Duration = Duration::from_secs(5);
+
 /// What answers need.
 pub struct Desk {
     /// Decides what a payload may do.
@@ -30,6 +34,8 @@ pub struct Desk {
     pub world: Arc<World>,
     /// Looks at what exists.
     pub inventory: Arc<Inventory>,
+    /// One look at a time: if a device hangs, the threads beside the loop are not all used up with looking at it.
+    pub looking: Arc<Semaphore>,
     /// Who may call.
     pub grants: Grants,
 }
@@ -67,12 +73,30 @@ impl Service {
         let authority = self.desk.authority.clone();
         let asked = payload.clone();
         // It reads and hashes a payload: not on the thread that answers everyone.
-        let authorized = aside(move || authority.authorize(&asked, slot, &sha256)).await?;
+        let registry = Arc::clone(&self.desk.world.registry);
+        let authorized = aside(move || {
+            let authorized = authority.authorize(&asked, slot, &sha256)?;
+            registry.make_room(&authorized.payload, authorized.slot);
+            Ok(authorized)
+        });
+        let authorized = authorized.await?;
         let authorized = authorized.map_err(|err| self.refusal(&payload, err))?;
         let lines = registry::grants(&authorized);
         let unavailable = |message: String| CapabilitiesError::Unavailable { message };
         let (socket, session) = self.begin(authorized).map_err(unavailable)?;
         Ok((Opened { session, grants: lines }, vec![socket]))
+    }
+
+    async fn look(&self) -> Result<Vec<Thing>, CapabilitiesError> {
+        let inventory = Arc::clone(&self.desk.inventory);
+        let given_up = |_| CapabilitiesError::Unavailable { message: "the daemon is about to stop".to_owned() };
+        let permit = Arc::clone(&self.desk.looking).acquire_owned().await.map_err(given_up)?;
+        aside(move || {
+            // Held by who looks, not by who asked and may have gone.
+            let _permit = permit;
+            inventory.things()
+        })
+        .await
     }
 
     fn begin(&self, authorized: Authorized) -> Result<(OwnedFd, i64), String> {
@@ -141,8 +165,11 @@ impl Service {
     /// What the board has.
     async fn get_board(&self) -> Result<Board, CapabilitiesError> {
         self.observe()?;
-        let inventory = Arc::clone(&self.desk.inventory);
-        let things = aside(move || inventory.things()).await?;
+        let things = tokio::time::timeout(LOOKING, self.look()).await;
+        let things = things.unwrap_or_else(|_| {
+            let message = format!("a device does not answer within {} s", LOOKING.as_secs());
+            Err(CapabilitiesError::Unavailable { message })
+        })?;
         let board = &self.desk.world.board;
         Ok(Board { name: board.name.clone(), description: board.description.clone(), things })
     }
@@ -150,8 +177,8 @@ impl Service {
     /// Who has which session.
     async fn get_sessions(&self) -> Result<Sessions, CapabilitiesError> {
         self.observe()?;
-        let world = Arc::clone(&self.desk.world);
-        Ok(Sessions { sessions: aside(move || world.registry.shown(|id| world.sensors.of(id))).await? })
+        let world = &self.desk.world;
+        Ok(Sessions { sessions: world.registry.shown(|id| world.sensors.of(id)) })
     }
 
     /// What was denied.

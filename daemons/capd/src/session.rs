@@ -60,6 +60,13 @@ pub struct World {
     pub notices: Arc<Notices>,
 }
 
+impl World {
+    /// Closes the buses' devices that no session was granted any more.
+    pub fn close_unused(&self) {
+        self.buses.keep(&self.registry.on_buses());
+    }
+}
+
 /// Serves a session on a thread of its own.
 ///
 /// # Errors
@@ -109,9 +116,10 @@ impl Drop for Session {
         let id = self.entry.id;
         self.leases.clear();
         self.entry.leases.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.world.sensors.end(id);
-        self.world.actuators.end(id);
+        self.world.registry.released();
+        self.give_back();
         self.world.notices.sessions(self.world.registry.remove(id));
+        self.world.close_unused();
         self.world.notices.post(EventKind::Closed, &self.payload, "", &format!("session {id}"));
         iotwasm_kit::info!("session {id} of {} has ended", self.payload);
     }
@@ -203,9 +211,18 @@ impl Session {
         let message = "the runner does not keep to the protocol and is not answered any more".to_owned();
         iotwasm_kit::error!("session {} of {}: {message}", self.entry.id, self.payload);
         self.deny("session".into(), "protocol", message, Error::BadRequest);
-        self.world.sensors.end(self.entry.id);
-        self.world.actuators.end(self.entry.id);
+        self.give_back();
         self.channel.wait_for_close();
+    }
+
+    /// Sensors and actuators become what they are without it. What may hang comes last, and safe values before all else of
+    /// that.
+    fn give_back(&self) {
+        let left = self.world.sensors.end(self.entry.id);
+        self.world.actuators.end(self.entry.id);
+        self.entry.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.world.registry.released();
+        self.world.sensors.put_back(&left);
     }
 
     fn answer(&mut self, request: Request) -> Outcome {
@@ -236,7 +253,11 @@ impl Session {
         if self.activity.is_some() {
             return self.deny("session".into(), "protocol", "it was claimed already".into(), Error::BadRequest);
         }
-        self.world.registry.settle(self.entry.id);
+        self.world.registry.settle(&self.entry);
+        if !self.world.registry.claim(&self.entry) {
+            let message = "the runner has another session, which it must close first".to_owned();
+            return self.deny("session".into(), "in_use", message, Error::AlreadyInUse);
+        }
         let activity = match activity(self.sensors.len()) {
             Ok(activity) => activity,
             Err(err) => {
@@ -245,8 +266,7 @@ impl Session {
             }
         };
         let (Ok(theirs), table) = (activity.try_clone(), self.table()) else { return Err(Error::HardwareFault).into() };
-        self.activity = Some(Arc::new(activity));
-        if !self.entry.claimed.swap(true, Ordering::Relaxed) {
+        if self.activity.replace(Arc::new(activity)).is_none() {
             self.world.notices.post(EventKind::Claimed, &self.payload, "", &format!("session {}", self.entry.id));
         }
         Outcome { answer: Ok(Reply::Claimed(table)), descriptors: vec![theirs.into()] }
@@ -347,7 +367,7 @@ impl Session {
                 files.push(channel.file());
             }
         }
-        let was_on = self.world.sensors.of(self.entry.id).contains(name);
+        let was_on = self.world.sensors.is_on(name, self.entry.id);
         let tenant =
             Tenant { session: self.entry.id, payload: self.payload.clone(), activity: (Arc::clone(activity), index) };
         match self.world.sensors.turn_on(name, tenant, &files) {
@@ -538,6 +558,7 @@ impl Session {
             Err(message) => return self.deny(capability, "value", message, Error::BadValue),
         };
         let actuators = &self.world.actuators;
+        self.entry.written.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         match actuators.write(name, actuator, &self.payload, self.entry.id, &value, clock::now()) {
             Ok(()) => Ok(Reply::Done).into(),
             Err(actuators::Refused::Value(denial)) => {
@@ -548,7 +569,9 @@ impl Session {
                 let wait_ms = u32::try_from(soon.wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
                 self.deny(capability, "rate", soon.to_string(), Error::TooSoon { wait_ms })
             }
-            Err(actuators::Refused::Fault(fault)) => self.fault(&capability, &fault, translate::i2c_fault),
+            Err(actuators::Refused::Fault(fault)) => {
+                self.fault(&capability, &fault, |fault| translate::output_fault(actuator.output(), fault))
+            }
         }
     }
 

@@ -1,6 +1,10 @@
 //! From what a judge or a device says to what a guest is told, and to the one word under which a denial is counted.
 
-use iotwasm_grant::{grant::ValueDenial, i2c::I2cDenial, spi::SpiDenial};
+use iotwasm_grant::{
+    grant::{Output, ValueDenial},
+    i2c::I2cDenial,
+    spi::SpiDenial,
+};
 use iotwasm_session::Error;
 use rustix::io::Errno;
 
@@ -63,6 +67,14 @@ pub(crate) fn i2c_fault(of: &Fault) -> Error {
         Some(Errno::OVERFLOW) => Error::Overrun,
         Some(Errno::NODEV) => Error::Gone,
         _ => Error::Other,
+    }
+}
+
+/// What an actuator's fault is to a guest: in the words of what it drives.
+pub(crate) fn output_fault(output: &Output, of: &Fault) -> Error {
+    match output {
+        Output::Register { .. } => i2c_fault(of),
+        Output::Line(_) | Output::File { .. } => fault(of),
     }
 }
 

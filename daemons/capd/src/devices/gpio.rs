@@ -31,7 +31,7 @@ pub struct Lease {
 /// The chip that has a line, opened, and the line's offset.
 pub(super) fn find(dev: &Path, line: &Line) -> Result<(File, u32), Fault> {
     let what = words(line);
-    let failed = |err| Fault::of(&*what, err);
+    let failed = |err| Fault::of(words(line), err);
     let mut found = None;
     for entry in std::fs::read_dir(dev).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -51,13 +51,13 @@ pub(super) fn find(dev: &Path, line: &Line) -> Result<(File, u32), Fault> {
                     info.name.as_os_str() == wanted.as_str()
                 }
             };
-            if is_it && found.replace((entry.path(), offset)).is_some() {
+            // The descriptor that was looked at: by its path another chip may be found a moment later.
+            if is_it && found.replace((chip.try_clone().map_err(failed)?, offset)).is_some() {
                 return Err(Fault::Ambiguous { what });
             }
         }
     }
-    let (path, offset) = found.ok_or_else(|| Fault::Gone { what: what.clone() })?;
-    Ok((OpenOptions::new().read(true).write(true).open(path).map_err(failed)?, offset))
+    found.ok_or(Fault::Gone { what })
 }
 
 impl Lease {

@@ -4,7 +4,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use i2cdev::{
@@ -25,14 +25,19 @@ const SMBUS_BLOCK: usize = 32;
 /// An opened device; one transaction at a time.
 struct Device {
     node: LinuxI2CDevice,
-    /// The adapter does not take plain messages.
-    smbus: bool,
+    /// The adapter has taken plain messages, so it is none that only speaks SMBus. Asking it (I2C_FUNCS) needs an ioctl that
+    /// nothing safe offers; this tells the same without it.
+    plain: bool,
 }
 
-/// The devices that were used. While one is open its adapter cannot be removed, so what a name meant it means still.
+/// A device, opened at its first use. Its lock is held while the device is waited for.
+type Opened = Arc<Mutex<Option<Device>>>;
+
+/// The devices that are in use. While one is open its adapter cannot be removed, so what a name meant it means still. The
+/// lock is never held while one of them is waited for.
 #[derive(Default)]
 pub(super) struct Open {
-    devices: Mutex<Vec<(I2cPlace, Arc<Mutex<Device>>)>>,
+    devices: Mutex<Vec<(I2cPlace, Opened)>>,
 }
 
 impl std::fmt::Debug for Open {
@@ -49,36 +54,59 @@ impl Open {
         place: &I2cPlace,
         messages: &[Message],
     ) -> Result<Vec<u8>, Fault> {
-        let device = {
-            let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-            match devices.iter().find(|(known, _)| known == place) {
-                Some((_, device)) => Arc::clone(device),
-                None => {
-                    let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
-                    let node = LinuxI2CDevice::new(&path, place.address.into())
-                        .map_err(|err| Fault::of(words(place), io_error(err)))?;
-                    let device = Arc::new(Mutex::new(Device { node, smbus: false }));
-                    devices.push((place.clone(), Arc::clone(&device)));
-                    device
-                }
-            }
+        let opened = self.opened(place);
+        let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut device = match opened.take() {
+            Some(device) => device,
+            None => Device::open(dev, sys, place)?,
         };
-        let done = device.lock().unwrap_or_else(PoisonError::into_inner).transfer(messages, place);
-        if matches!(&done, Err(fault) if fault.errno() == Some(Errno::NODEV)) {
-            self.devices.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != place);
+        let done = device.transfer(messages, place);
+        if !matches!(&done, Err(fault) if fault.errno() == Some(Errno::NODEV)) {
+            *opened = Some(device);
         }
         done
+    }
+
+    /// Closes all but these. A transfer under way has the device until it ends.
+    pub(super) fn keep(&self, needed: &[I2cPlace]) {
+        self.lock().retain(|(place, _)| needed.contains(place));
+    }
+
+    fn opened(&self, place: &I2cPlace) -> Opened {
+        let mut devices = self.lock();
+        if let Some((_, opened)) = devices.iter().find(|(known, _)| known == place) {
+            return Arc::clone(opened);
+        }
+        let opened = Opened::default();
+        devices.push((place.clone(), Arc::clone(&opened)));
+        opened
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(I2cPlace, Opened)>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Device {
+    fn open(dev: &Path, sys: &Path, place: &I2cPlace) -> Result<Self, Fault> {
+        let path = dev.join(format!("i2c-{}", number(sys, &place.bus)?));
+        let node =
+            LinuxI2CDevice::new(&path, place.address.into()).map_err(|err| Fault::of(words(place), io_error(err)))?;
+        Ok(Self { node, plain: false })
+    }
+
     fn transfer(&mut self, messages: &[Message], place: &I2cPlace) -> Result<Vec<u8>, Fault> {
         // What the bus says (no acknowledge, …) is the caller's to name: the error stays as it is.
-        let failed = |err: io::Error| Fault::Io { what: words(place), err };
-        if !self.smbus {
-            match self.plain(messages) {
-                Err(err) if err.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => self.smbus = true,
-                done => return done.map_err(failed),
+        let failed = |err: io::Error| match is_unsupported(&err) {
+            true => Fault::of(words(place), err),
+            false => Fault::Io { what: words(place), err },
+        };
+        match self.plain(messages) {
+            // It may speak SMBus alone. What an adapter says that has taken plain messages before is its last word.
+            Err(err) if is_unsupported(&err) && !self.plain => {}
+            done => {
+                self.plain |= done.is_ok();
+                return done.map_err(failed);
             }
         }
         let mut bytes = Vec::new();
@@ -198,6 +226,10 @@ pub(super) fn number(sys: &Path, bus: &I2cBus) -> Result<u16, Fault> {
     found.ok_or_else(|| Fault::Gone { what: what() })
 }
 
+fn is_unsupported(err: &io::Error) -> bool {
+    Errno::from_io_error(err) == Some(Errno::OPNOTSUPP)
+}
+
 fn words(place: &I2cPlace) -> String {
     format!("I2C device {:#04x} on {}", place.address, place.bus)
 }
@@ -232,6 +264,18 @@ mod tests {
         ] {
             assert_eq!(steps(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn only_what_is_needed_stays_open() {
+        let place = |address| I2cPlace { bus: I2cBus::Number(1), address };
+        let open = Open::default();
+        let (one, _) = (open.opened(&place(0x50)), open.opened(&place(0x51)));
+        open.keep(&[place(0x50), place(0x52)]);
+        assert!(Arc::ptr_eq(&one, &open.opened(&place(0x50))));
+        assert_eq!(open.lock().len(), 1);
+        open.keep(&[]);
+        assert!(open.lock().is_empty());
     }
 
     #[test]

@@ -126,6 +126,10 @@ pub trait Buses: Send + Sync {
     /// The bus did not take it.
     fn spi(&self, device: &SpiDevice, operations: &[SpiOperation]) -> Result<Vec<u8>, Fault>;
 
+    /// Closes every device of I2C and SPI that is open and none of these: an adapter whose device is open cannot go, and
+    /// what a name means is looked up anew when a device is opened. A transfer under way ends first; MUST NOT wait for it.
+    fn keep(&self, needed: &OnBuses);
+
     /// Whether a line is there.
     ///
     /// # Errors
@@ -143,6 +147,15 @@ pub trait Buses: Send + Sync {
     /// # Errors
     /// Why not.
     fn has_spi(&self, device: &SpiDevice) -> Result<(), Fault>;
+}
+
+/// Places on buses.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OnBuses {
+    /// Of I2C devices.
+    pub i2c: Vec<I2cPlace>,
+    /// SPI devices.
+    pub spi: Vec<SpiDevice>,
 }
 
 /// The kernel's.
@@ -179,6 +192,11 @@ impl Buses for Kernel {
 
     fn spi(&self, device: &SpiDevice, operations: &[SpiOperation]) -> Result<Vec<u8>, Fault> {
         self.spi.transfer(&self.dev, device, operations)
+    }
+
+    fn keep(&self, needed: &OnBuses) {
+        self.i2c.keep(&needed.i2c);
+        self.spi.keep(&self.dev, &needed.spi);
     }
 
     fn has_line(&self, line: &Line) -> Result<(), Fault> {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use iotwasm_grant::board::SpiDevice;
@@ -16,10 +16,13 @@ use super::Fault;
 /// Longest pause within a transaction, in microseconds: the bus is nobody else's meanwhile.
 const MAX_DELAY_US: u16 = 10_000;
 
-/// The devices that were used.
+/// A device, opened at its first use. Its lock is held while the device is waited for.
+type Opened = Arc<Mutex<Option<Spidev>>>;
+
+/// The devices that are in use. The lock is never held while one of them is waited for.
 #[derive(Default)]
 pub(super) struct Open {
-    devices: Mutex<BTreeMap<PathBuf, Arc<Mutex<Spidev>>>>,
+    devices: Mutex<BTreeMap<PathBuf, Opened>>,
 }
 
 impl std::fmt::Debug for Open {
@@ -36,22 +39,26 @@ impl Open {
         operations: &[SpiOperation],
     ) -> Result<Vec<u8>, Fault> {
         let path = node(dev, device);
-        let opened = {
-            let mut devices = self.devices.lock().unwrap_or_else(PoisonError::into_inner);
-            match devices.get(&path) {
-                Some(opened) => Arc::clone(opened),
-                None => {
-                    let opened = Arc::new(Mutex::new(open(&path, device)?));
-                    devices.insert(path.clone(), Arc::clone(&opened));
-                    opened
-                }
-            }
+        let opened = Arc::clone(self.lock().entry(path.clone()).or_default());
+        let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let spi = match opened.take() {
+            Some(spi) => spi,
+            None => open(&path, device)?,
         };
-        let done = carry_out(&opened.lock().unwrap_or_else(PoisonError::into_inner), device, operations);
-        if matches!(&done, Err(Fault::Gone { .. })) {
-            self.devices.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+        let done = carry_out(&spi, device, operations);
+        if !matches!(&done, Err(Fault::Gone { .. })) {
+            *opened = Some(spi);
         }
         done
+    }
+
+    /// Closes all but these. A transfer under way has the device until it ends.
+    pub(super) fn keep(&self, dev: &Path, needed: &[SpiDevice]) {
+        self.lock().retain(|path, _| needed.iter().any(|device| node(dev, device) == *path));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Opened>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,13 @@
 //! A board of fakes: buses that keep a log of all that reached them, and a sysfs in a temporary folder.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -16,10 +16,11 @@ use std::{
 use capd::{
     actuators::Actuators,
     authorize::Authorized,
+    board::Inventory,
     clock,
-    devices::{Buses, Fault, LineLease, iio::Iio},
+    devices::{Buses, Fault, LineLease, OnBuses, iio::Iio},
     notices::Notices,
-    registry::Registry,
+    registry::{Full, Registry},
     sensors::Sensors,
     session::{self, World},
 };
@@ -30,6 +31,7 @@ use iotwasm_grant::{
     i2c::Message,
 };
 use iotwasm_kit::metrics::Registry as Metrics;
+use iotwasm_payload::Slot;
 use iotwasm_session::{Answer, Channel, Direction, Reply, Request, SpiOperation, Table, pair};
 
 pub(crate) const BOARD: &str = r#"
@@ -41,12 +43,17 @@ temperature = { file = "in_temp_input", unit = "m°C", kind = "decimal" }
 humidity = { file = "in_humidity_input", kind = "decimal" }
 [sensors.climate.attributes]
 oversampling = { file = "oversampling", kind = "integer", access = "read-write", values = [1, 2, 4] }
-secret = { file = "secret", kind = "integer", access = "write", values = [7] }
+secret = { file = "secret", kind = "integer", access = "write", values = [7, 8] }
+[sensors.light]
+iio = "light"
+[sensors.light.capabilities]
+brightness = { file = "in_illuminance_input", kind = "integer" }
 [gpio]
 led = { chip = "chip", line = "led", direction = "out" }
 door = { chip = "chip", line = "door", direction = "in", bias = "pull-up" }
 spare = { chip = "chip", line = "spare", direction = "both" }
 valve = { chip = "chip", line = "valve", direction = "out" }
+horn = { chip = "chip", line = "horn", direction = "out" }
 [i2c.eeprom]
 bus = 1
 address = 0x50
@@ -61,6 +68,12 @@ transfers = ["read", "write", "transfer"]
 max_length = 64
 [actuators.valve]
 drives = { line = "valve" }
+writes_per_minute = 60
+burst = 3
+values = [0, 1]
+safe = 0
+[actuators.horn]
+drives = { line = "horn" }
 writes_per_minute = 60
 burst = 3
 values = [0, 1]
@@ -88,6 +101,14 @@ loop = ["read", "write", "transfer"]
 [actuators]
 valve = { writes_per_minute = 60, values = [0, 1] }
 dimmer = { writes_per_minute = 600, values = { min = 0, max = 100 } }
+"#;
+
+/// What [`EVERYTHING`] leaves.
+pub(crate) const OTHERS: &str = r#"
+[sensors.light]
+capabilities = { brightness = "read" }
+[actuators]
+horn = { writes_per_minute = 60, values = [0, 1] }
 "#;
 
 /// Places in the table of [`EVERYTHING`].
@@ -118,11 +139,46 @@ pub(crate) struct Fake {
     pub(crate) levels: Mutex<BTreeMap<String, bool>>,
     held: Mutex<BTreeMap<String, Arc<()>>>,
     pub(crate) broken: AtomicBool,
+    /// Lines whose chip hangs.
+    hung: Mutex<BTreeSet<String>>,
+    freed: Condvar,
+    /// The other ends of the leases' descriptors.
+    plugs: Mutex<BTreeMap<String, OwnedFd>>,
+    /// What was to stay open on the buses, when this was last said.
+    pub(crate) kept: Mutex<OnBuses>,
+}
+
+/// A line hangs until this is dropped.
+pub(crate) struct Hung<'a>(&'a Fake, String);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.hung.lock().unwrap().remove(&self.1);
+        self.0.freed.notify_all();
+    }
 }
 
 impl Fake {
     pub(crate) fn level(&self, line: &str) -> Option<bool> {
         self.levels.lock().unwrap().get(line).copied()
+    }
+
+    /// From now on who sets this line waits.
+    pub(crate) fn hang(&self, line: &str) -> Hung<'_> {
+        self.hung.lock().unwrap().insert(line.to_owned());
+        Hung(self, line.to_owned())
+    }
+
+    fn wait(&self, line: &str) {
+        let mut hung = self.hung.lock().unwrap();
+        while hung.contains(line) {
+            hung = self.freed.wait(hung).unwrap();
+        }
+    }
+
+    /// Takes a line's chip away; it is there again when it is next leased.
+    pub(crate) fn unplug(&self, line: &str) {
+        self.plugs.lock().unwrap().remove(line).unwrap();
     }
 
     fn log(&self, reached: Reached) -> Result<(), Fault> {
@@ -160,6 +216,7 @@ impl LineLease for FakeLease {
         self.fake.log(Reached::Watched { name: self.name.clone() })
     }
     fn set(&self, active: bool) -> Result<(), Fault> {
+        self.fake.wait(&self.name);
         self.fake.log(Reached::Set { name: self.name.clone(), active })?;
         self.fake.levels.lock().unwrap().insert(self.name.clone(), active);
         Ok(())
@@ -173,6 +230,7 @@ pub(crate) struct FakeBuses(pub(crate) Arc<Fake>);
 impl Buses for FakeBuses {
     fn line(&self, line: &Line, direction: Direction) -> Result<Box<dyn LineLease>, Fault> {
         let name = name(line);
+        self.0.wait(&name);
         let mut held = self.0.held.lock().unwrap();
         if held.get(&name).is_some_and(|held| Arc::strong_count(held) > 1) {
             return Err(Fault::Busy { what: name });
@@ -183,7 +241,9 @@ impl Buses for FakeBuses {
         }
         let mark = Arc::new(());
         held.insert(name.clone(), Arc::clone(&mark));
-        let file = File::open("/dev/null").unwrap();
+        let (file, plug) = rustix::pipe::pipe().unwrap();
+        self.0.plugs.lock().unwrap().insert(name.clone(), plug);
+        let file = File::from(file);
         Ok(Box::new(FakeLease { fake: Arc::clone(&self.0), name, file, _held: mark }))
     }
 
@@ -206,6 +266,9 @@ impl Buses for FakeBuses {
         Ok(bytes)
     }
 
+    fn keep(&self, needed: &OnBuses) {
+        *self.0.kept.lock().unwrap() = needed.clone();
+    }
     fn has_line(&self, _line: &Line) -> Result<(), Fault> {
         Ok(())
     }
@@ -245,6 +308,11 @@ impl Bench {
             std::fs::write(device.join(file), format!("{text}\n")).unwrap();
         }
         std::os::unix::fs::symlink(&device, dir.path().join("bus/iio/devices/iio:device0")).unwrap();
+        let light = dir.path().join("light/iio:device1");
+        std::fs::create_dir_all(&light).unwrap();
+        std::fs::write(light.join("name"), "light\n").unwrap();
+        std::fs::write(light.join("in_illuminance_input"), "7\n").unwrap();
+        std::os::unix::fs::symlink(&light, dir.path().join("bus/iio/devices/iio:device1")).unwrap();
         let board = Arc::new(Board::parse(BOARD.as_bytes()).unwrap());
         let fake = Arc::new(Fake::default());
         let buses: Arc<dyn Buses> = Arc::new(FakeBuses(Arc::clone(&fake)));
@@ -274,20 +342,26 @@ impl Bench {
 
     /// A session for this request, not claimed yet.
     pub(crate) fn open(&self, payload: &str, capabilities: &str) -> Runner {
+        self.try_open(payload, Slot::A, capabilities).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, payload: &str, slot: Slot, capabilities: &str) -> Result<Runner, Full> {
         let asked = Asked::parse(capabilities.as_bytes()).unwrap();
         let tier = Tier::parse("acme".parse().unwrap(), TIER.as_bytes()).unwrap();
         let grant = grant(&asked, &tier, &self.world.board).unwrap();
         let authorized = Authorized {
             payload: payload.parse().unwrap(),
+            slot,
             version: "1.0.0".into(),
             sha256: "00".into(),
             role: "acme".into(),
             grant,
         };
         let (socket, channel) = pair().unwrap();
-        let entry = self.world.registry.add(authorized, &channel).unwrap();
+        self.world.registry.make_room(&authorized.payload, slot);
+        let entry = self.world.registry.add(authorized, &channel)?;
         session::begin(Arc::clone(&self.world), entry, channel).unwrap();
-        Runner { channel: Channel::new(socket) }
+        Ok(Runner { channel: Channel::new(socket) })
     }
 
     /// A session that a runner has claimed.
@@ -295,6 +369,26 @@ impl Bench {
         let mut runner = self.open(payload, capabilities);
         runner.claim();
         runner
+    }
+
+    /// What the daemon tells of the board.
+    pub(crate) fn inventory(&self) -> Inventory {
+        Inventory {
+            board: Arc::clone(&self.world.board),
+            buses: Arc::clone(&self.world.buses),
+            sensors: Arc::clone(&self.world.sensors),
+            actuators: Arc::clone(&self.world.actuators),
+            registry: Arc::clone(&self.world.registry),
+        }
+    }
+
+    /// Waits until a line is set so.
+    pub(crate) fn until_level(&self, line: &str, level: bool) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.fake.level(line) != Some(level) {
+            assert!(Instant::now() < until, "{line} is {:?}", self.fake.level(line));
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until so many sessions are left.

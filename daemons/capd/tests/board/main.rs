@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a board of fakes that cannot be made is a failed test")]
 
 mod fakes;
+mod hanging;
 mod properties;
+mod runs;
 mod sessions;

@@ -65,6 +65,7 @@ fn a_value_is_set_only_within_what_the_board_allows_and_put_back_by_the_last_who
     assert_eq!(bench.text("oversampling"), "4");
     assert_eq!(two.ask(set(at::OVERSAMPLING, "1")), Err(Error::AlreadyInUse));
     assert_eq!(two.ask(set(at::OVERSAMPLING, "4")), Ok(Reply::Done), "the same value harms nobody");
+    assert_eq!(two.ask(set(at::SECRET, "8")), Err(Error::AlreadyInUse), "what cannot be read has an owner, too");
     assert_eq!(bench.denied("sensors.climate.oversampling", "owned"), 1);
     drop(one);
     bench.until_sessions(1);
@@ -238,6 +239,49 @@ fn a_safe_value_that_the_device_did_not_take_is_tried_again() {
     bench.fake.broken.store(false, Ordering::SeqCst);
     bench.world.actuators.settle();
     assert_eq!(bench.fake.level("valve"), Some(false));
+}
+
+#[test]
+fn an_actuator_that_comes_back_without_a_session_gets_its_safe_value_again() {
+    let bench = Bench::new();
+    let written = || {
+        let reached = bench.fake.reached.lock().unwrap();
+        reached.iter().filter(|one| matches!(one, Reached::Line { name, .. } if name == "valve")).count()
+    };
+    assert!(bench.world.actuators.settle() && bench.world.actuators.settle());
+    assert_eq!(written(), 1);
+    bench.fake.unplug("valve");
+    assert!(bench.world.actuators.settle() && bench.world.actuators.settle());
+    assert_eq!(written(), 2);
+}
+
+#[test]
+fn an_actuators_fault_is_told_in_the_words_of_what_it_drives() {
+    let bench = Bench::new();
+    let mut runner = bench.claimed("p", EVERYTHING);
+    bench.fake.broken.store(true, Ordering::SeqCst);
+    assert_eq!(runner.actuate(at::VALVE, "1"), Err(Error::HardwareFault), "a line");
+    assert_eq!(runner.actuate(at::DIMMER, "1"), Err(Error::NoAcknowledgeAddress), "a register on I2C");
+}
+
+#[test]
+fn a_buss_device_stays_open_as_long_as_a_session_was_granted_it() {
+    let bench = Bench::new();
+    let (one, two) = (bench.claimed("one", EVERYTHING), bench.claimed("two", "[i2c]\neeprom = [\"write_read\"]\n"));
+    let kept = || {
+        let kept = bench.fake.kept.lock().unwrap();
+        (kept.i2c.iter().map(|place| place.address).collect::<Vec<_>>(), kept.spi.len())
+    };
+    bench.world.close_unused();
+    assert!(kept().0.contains(&0x50) && kept().1 == 1);
+    drop(one);
+    bench.until_sessions(1);
+    bench.world.close_unused();
+    assert_eq!(kept(), (vec![0x50], 0));
+    drop(two);
+    bench.until_sessions(0);
+    bench.world.close_unused();
+    assert_eq!(kept(), (vec![], 0));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use capd::{
     actuators::Actuators,
     authorize::Authorized,
     clock,
-    devices::{Buses, Fault, LineLease, iio::Iio},
+    devices::{Buses, Fault, LineLease, OnBuses, iio::Iio},
     notices::Notices,
     registry::Registry,
     sensors::Sensors,
@@ -26,6 +26,7 @@ use iotwasm_grant::{
     i2c::Message,
 };
 use iotwasm_kit::metrics::Registry as Metrics;
+use iotwasm_payload::Slot;
 use iotwasm_session::{Direction, I2cOperation, SpiOperation, pair};
 
 use super::{super::number::*, Guest, args};
@@ -75,6 +76,8 @@ impl Buses for Nothing {
         Ok(Vec::new())
     }
 
+    fn keep(&self, _needed: &OnBuses) {}
+
     fn has_line(&self, _line: &Line) -> Result<(), Fault> {
         Ok(())
     }
@@ -113,7 +116,7 @@ fn real_session(sys: &Path) -> OwnedFd {
     });
     let (theirs, channel) = pair().unwrap();
     let (payload, version) = ("bench".parse().unwrap(), "1.0.0".into());
-    let authorized = Authorized { payload, version, sha256: "00".into(), role: "acme".into(), grant };
+    let authorized = Authorized { payload, slot: Slot::A, version, sha256: "00".into(), role: "acme".into(), grant };
     let entry = world.registry.add(authorized, &channel).unwrap();
     session::begin(world, entry, channel).unwrap();
     theirs
