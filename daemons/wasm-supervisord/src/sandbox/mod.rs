@@ -7,8 +7,8 @@
 
 pub mod children;
 pub mod ioctls;
-pub mod tracing;
 pub mod system_calls;
+pub mod tracing;
 
 use std::{io, path::Path};
 
