@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::bench::resident;
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::{Error, Result};
 use crate::repo::Release;
@@ -44,6 +45,8 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
     vm.expect_verdict(BENCH, "1.0.0", "committed")?;
     let ours = figures(vm)?;
     let ours = |what: &str| ours.get(what).copied().ok_or_else(|| missing(what));
+    let pid = vm.payload(BENCH)?.map_or(0, |payload| payload.pid).to_string();
+    let (memory, _) = resident(vm, &pid)?;
     // The payload holds its line, so it stops while the native program does the same.
     vm.call::<serde_json::Value>("supervisor", "io.iotwasm.Supervisor.Stop", &serde_json::json!({"payload": BENCH}))?;
     let native = native(vm)?;
@@ -69,7 +72,10 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
             rows.push(Row::plain(&name, ratio, "×").at_most(RATIO_LIMIT));
         }
     }
-    rows.push(Row::plain("proportional memory of the native program", native_of("pss_kib")? * 1024.0 / 1e6, "MB"));
+    let native_memory = native_of("pss_kib")? * 1024.0 / 1e6;
+    rows.push(
+        Row::plain("proportional memory of the payload's runner", memory, "MB").beside("native C", native_memory),
+    );
     Ok(rows)
 }
 
