@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use iotwasm_grant::{Board, Grant, Request as Asked, Tier, grant, i2c, spi};
-use iotwasm_session::{Answer, I2cOperation, MAX_PACKET, Request, SpiOperation, decode, encode};
+use iotwasm_session::{Answer, I2cOperation, MAX_OPERATIONS, MAX_PACKET, Request, SpiOperation, decode, encode};
 
 const BOARD: &[u8] = br#"
 name = "b"
@@ -53,6 +53,7 @@ libfuzzer_sys::fuzz_target!(|packet: &[u8]| {
     assert_eq!(decode::<Request>(&again).as_ref(), Some(&request));
     match request {
         Request::I2c { operations, .. } => {
+            assert!(operations.len() <= MAX_OPERATIONS);
             let device = GRANT.i2c().values().next().expect("one");
             let asked: Vec<_> = operations
                 .iter()
@@ -73,6 +74,7 @@ libfuzzer_sys::fuzz_target!(|packet: &[u8]| {
             }
         }
         Request::Spi { operations, .. } => {
+            assert!(operations.len() <= MAX_OPERATIONS);
             let device = GRANT.spi().values().next().expect("one");
             let asked: Vec<_> = operations
                 .iter()

@@ -3,8 +3,9 @@
 //   native-io COUNT ROUNDS ATTRIBUTE CHIP LINE BUS ADDRESS REGISTER
 //
 // ATTRIBUTE is a file of sysfs, read by pread(); CHIP and LINE are names, and the line is toggled; BUS is a device file,
-// ADDRESS and REGISTER are numbers, and eight bytes are read from there. Each round does COUNT operations of each kind;
-// printed is the median of the rounds, in nanoseconds for each operation, and the process' memory in KiB.
+// ADDRESS and REGISTER are numbers, and eight bytes are read from there. What a broker between the two cannot be faster
+// than is measured, too: a packet to another process and one back. Each round does COUNT operations of each kind; printed
+// is the median of the rounds, in nanoseconds for each operation, and the process' memory in KiB.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -107,6 +110,31 @@ static void write_read(unsigned turn) {
   }
 }
 
+static int echo;
+
+// A process that answers every packet with one as long, until the other end is closed.
+static pid_t open_echo(void) {
+  int ends[2];
+  must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), "make a pair of sockets");
+  pid_t child = must(fork(), "fork");
+  if (!child) {
+    uint8_t packet[LENGTH];
+    close(ends[0]);
+    while (read(ends[1], packet, sizeof packet) > 0)
+      if (write(ends[1], packet, sizeof packet) < 0) break;
+    _exit(0);
+  }
+  close(ends[1]);
+  echo = ends[0];
+  return child;
+}
+
+static void round_trip(unsigned turn) {
+  (void)turn;
+  uint8_t packet[LENGTH] = {0};
+  if (write(echo, packet, sizeof packet) < 0 || read(echo, packet, sizeof packet) <= 0) die("ask the other process");
+}
+
 // --- measuring --------------------------------------------------------------------------------------------------------
 
 static int by_size(const void *a, const void *b) {
@@ -155,6 +183,10 @@ int main(int argc, char **argv) {
   measure("read", read_attribute, count, rounds);
   measure("toggle", toggle_line, count, rounds);
   measure("write_read", write_read, count, rounds);
+  pid_t child = open_echo();
+  measure("round_trip", round_trip, count, rounds);
+  close(echo);
+  waitpid(child, NULL, 0);
   memory("/proc/self/smaps_rollup", "Pss:", "pss");
   memory("/proc/self/smaps_rollup", "Private_Dirty:", "private");
   memory("/proc/self/status", "VmHWM:", "peak");

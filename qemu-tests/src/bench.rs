@@ -30,8 +30,9 @@ const RUNNER_LIMIT_MB: f64 = 10.0;
 
 /// Measures, and writes the rows to `out`.
 pub fn run(built: &Built, out: &Path) -> ExitCode {
-    let outcome = World::create(built, "bench", Accel::detect())
-        .and_then(|mut world| measure(&mut world).inspect_err(|_| println!("{}", world.evidence())));
+    let accel = Accel::detect();
+    let outcome = World::create(built, "bench", accel)
+        .and_then(|mut world| measure(&mut world, accel).inspect_err(|_| println!("{}", world.evidence())));
     let written = outcome.and_then(|rows| {
         let text = serde_json::to_vec_pretty(&rows).map_err(|e| Error::file("write", out)(e.into()))?;
         fs::write(out, text).map_err(Error::file("write", out))
@@ -45,7 +46,7 @@ pub fn run(built: &Built, out: &Path) -> ExitCode {
     }
 }
 
-fn measure(world: &mut World) -> Result<Vec<Row>> {
+fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
     eprintln!("bench: booting a device and installing a payload");
     let repo = world.begin(&Settings { poll_s: 3600, ..Settings::of(COUNTER) })?;
     repo.publish(&Release::new(COUNTER, COUNTER, "1.0.0"))?;
@@ -57,7 +58,7 @@ fn measure(world: &mut World) -> Result<Vec<Row>> {
     eprintln!("bench: {SWAPS} swaps of the payload");
     rows.extend(swaps(vm)?);
     rows.push(boots(vm)?);
-    rows.extend(bench_io::measure(world)?);
+    rows.extend(bench_io::measure(world, accel)?);
     Ok(rows)
 }
 

@@ -136,7 +136,7 @@ pub enum EventKind {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomType)]
 pub struct Event {
-    /// Counts up by one for each event, so that a gap is seen.
+    /// Counts up by one for each event. Of a payload that does very much some are left out, which shows as a gap.
     pub sequence: i64,
     /// When, RFC 3339.
     pub time: String,

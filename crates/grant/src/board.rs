@@ -286,9 +286,10 @@ pub struct Actuator {
     /// What is written: `{ line = "…" }`, `{ attribute = { sensor = "…", name = "…" } }` or
     /// `{ register = { device = "…", register = … } }`. Required. From then on nobody can write it in another way.
     pub drives: Target,
-    /// Most writes in a minute, by all payloads together. Required; 1 to 60 000.
+    /// Writes in a minute in the long run, by all payloads together: no minute sees more than these and `burst`. Required;
+    /// 1 to 60 000.
     pub writes_per_minute: u32,
-    /// Writes that may follow each other at once, out of that number. Default 1; 1 to `writes_per_minute`.
+    /// Writes that may follow each other at once. Default 1; 1 to `writes_per_minute`.
     #[serde(default = "one_write")]
     pub burst: u32,
     /// What may be written: a list or a range. Required.

@@ -13,7 +13,7 @@ use rustix::{
     io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-        SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+        SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType, sockopt,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,6 +22,9 @@ use crate::words::{self, Answer, MAX_PACKET, Request};
 
 /// Most descriptors beside one packet: one for each channel of a sensor (32 capabilities and 32 attributes).
 pub(crate) const MAX_DESCRIPTORS: usize = 64;
+/// Longest packet, in bytes, with which descriptors are rationed (see [`Channel::send`]): the answers that a runner can
+/// have any number of times are shorter.
+const RATIONED: usize = 1024;
 
 /// An end that sends `Out` and receives `In`.
 #[derive(Debug)]
@@ -94,10 +97,27 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
 
     /// Sends a message. Does not wait: there is always room for the one message that may be on its way.
     ///
+    /// Descriptors that nobody takes out of the socket count against the sender's limit, for all of its sockets together.
+    /// So only a few packets with descriptors may wait in one socket; one more is [`SendError::Full`].
+    ///
     /// # Errors
     /// It was not sent.
     pub fn send(&self, message: &Out, descriptors: &[BorrowedFd<'_>]) -> Result<(), SendError> {
         let packet = words::encode(message).ok_or(SendError::TooLong)?;
+        if descriptors.is_empty() || packet.len() > RATIONED {
+            return self.put(&packet, descriptors);
+        }
+        let failed = |err: Errno| SendError::Io(err.into());
+        let room = sockopt::socket_send_buffer_size(&self.socket).map_err(failed)?;
+        // The kernel takes at least its least, room for a handful of short packets.
+        sockopt::set_socket_send_buffer_size(&self.socket, 0).map_err(failed)?;
+        let sent = self.put(&packet, descriptors);
+        // It keeps twice of what it is told.
+        sockopt::set_socket_send_buffer_size(&self.socket, room / 2).map_err(failed)?;
+        sent
+    }
+
+    fn put(&self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), SendError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -105,7 +125,7 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
-            match rustix::net::sendmsg(&self.socket, &[IoSlice::new(&packet)], &mut beside, flags) {
+            match rustix::net::sendmsg(&self.socket, &[IoSlice::new(packet)], &mut beside, flags) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(SendError::Closed),
@@ -141,13 +161,21 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
             }
         }
         if received.bytes == 0 {
-            return Err(ReceiveError::Closed);
+            // An empty packet looks like an end, and so does an end that only stopped sending.
+            return Err(if is_closed(self.as_fd()) { ReceiveError::Closed } else { ReceiveError::Malformed });
         }
         if received.flags.contains(ReturnFlags::TRUNC) {
             return Err(ReceiveError::Malformed);
         }
         let message = words::decode(&self.packet[..received.bytes]).ok_or(ReceiveError::Malformed)?;
         Ok(Received { message, descriptors })
+    }
+
+    /// Takes nothing more, and waits until the other end is closed.
+    pub fn wait_for_close(&self) {
+        // It fails only for a socket that is closed already.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
+        while let Err(Errno::INTR) = rustix::event::poll(&mut [PollFd::new(&self.socket, PollFlags::empty())], None) {}
     }
 
     fn wait(&self, limit: Duration) -> Result<(), ReceiveError> {
@@ -227,6 +255,44 @@ mod tests {
         assert!(is_closed(runner.as_fd()));
         assert!(matches!(runner.receive(None), Err(ReceiveError::Closed)));
         assert!(matches!(runner.send(&Request::Claim, &[]), Err(SendError::Closed)));
+    }
+
+    #[test]
+    fn descriptors_that_nobody_takes_do_not_pile_up() {
+        let (mut runner, capd) = ends();
+        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let beside = [file.as_fd(); MAX_DESCRIPTORS];
+        let on = Ok(Reply::On { readable: (0..64).collect() });
+        let sent = (0..1000).take_while(|_| capd.send(&on, &beside).is_ok()).count();
+        assert!((1..16).contains(&sent), "{sent}");
+        // Without descriptors there is room as ever, and with them when they were taken.
+        capd.send(&Ok(Reply::Bytes(vec![0; 65_536])), &[]).unwrap();
+        for _ in 0..sent {
+            assert_eq!(runner.receive(None).unwrap().descriptors.len(), MAX_DESCRIPTORS);
+        }
+        capd.send(&on, &beside).unwrap();
+    }
+
+    #[test]
+    fn an_empty_packet_is_no_end() {
+        let (runner, mut capd) = ends();
+        rustix::net::send(&runner, &[], SendFlags::empty()).unwrap();
+        assert!(matches!(capd.receive(None), Err(ReceiveError::Malformed)));
+        rustix::net::shutdown(&runner, Shutdown::Write).unwrap();
+        assert!(matches!(capd.receive(None), Err(ReceiveError::Malformed)));
+        drop(runner);
+        assert!(matches!(capd.receive(None), Err(ReceiveError::Closed)));
+    }
+
+    #[test]
+    fn who_waits_for_the_close_takes_nothing_more() {
+        let (runner, capd) = ends();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| capd.wait_for_close());
+            let refused = (0..1_000_000).any(|_| matches!(runner.send(&Request::Claim, &[]), Err(SendError::Closed)));
+            assert!(refused && !waiting.is_finished());
+            drop(runner);
+        });
     }
 
     #[test]

@@ -17,6 +17,6 @@ mod words;
 
 pub use channel::{Channel, ReceiveError, Received, SendError, is_closed, pair};
 pub use words::{
-    Answer, Channel as SensorChannel, Device, Direction, Error, I2cOperation, Kind, Line, MAX_NAME, MAX_PACKET,
-    MAX_VALUE, Reply, Request, Sensor, SensorState, SpiOperation, Table, ValueKind, Why, decode, encode,
+    Answer, Channel as SensorChannel, Device, Direction, Error, I2cOperation, Kind, Line, MAX_NAME, MAX_OPERATIONS,
+    MAX_PACKET, MAX_VALUE, Reply, Request, Sensor, SensorState, SpiOperation, Table, ValueKind, Why, decode, encode,
 };

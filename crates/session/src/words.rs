@@ -1,6 +1,11 @@
 //! Requests, answers, errors, and how they are written (postcard 1).
 
-use serde::{Deserialize, Serialize};
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 
 /// Longest packet either way, in bytes: the longest SPI transaction (64 KiB) or the longest table, with their numbers.
 pub const MAX_PACKET: usize = 160 * 1024;
@@ -8,6 +13,8 @@ pub const MAX_PACKET: usize = 160 * 1024;
 pub const MAX_NAME: usize = 129;
 /// Longest text of a value, in bytes.
 pub const MAX_VALUE: usize = 64;
+/// Most operations of a transaction. A packet with more is no request.
+pub const MAX_OPERATIONS: usize = 128;
 
 /// What a runner asks. Indices are places in the [`Table`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,14 +91,16 @@ pub enum Request {
     I2c {
         /// Which.
         device: u16,
-        /// In this order.
+        /// In this order; at most [`MAX_OPERATIONS`].
+        #[serde(deserialize_with = "few")]
         operations: Vec<I2cOperation>,
     },
     /// Talk to an SPI device: one transaction. Answered with [`Reply::Bytes`].
     Spi {
         /// Which.
         device: u16,
-        /// In this order.
+        /// In this order; at most [`MAX_OPERATIONS`].
+        #[serde(deserialize_with = "few")]
         operations: Vec<SpiOperation>,
     },
     /// Write an actuator.
@@ -346,4 +355,30 @@ pub fn decode<'a, T: Deserialize<'a>>(packet: &'a [u8]) -> Option<T> {
         return None;
     }
     postcard::take_from_bytes(packet).ok().filter(|(_, rest)| rest.is_empty()).map(|(message, _)| message)
+}
+
+/// A list that is at most [`MAX_OPERATIONS`] long: an operation takes two bytes of a packet and many times that of memory.
+fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Few<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Few<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_OPERATIONS} operations")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(MAX_OPERATIONS));
+            while let Some(item) = seq.next_element()? {
+                if list.len() == MAX_OPERATIONS {
+                    return Err(A::Error::invalid_length(MAX_OPERATIONS + 1, &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    from.deserialize_seq(Few(PhantomData))
 }

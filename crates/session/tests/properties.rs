@@ -1,6 +1,8 @@
 //! Whatever bytes come in, capd gets a request of bounded size or an error.
 
-use iotwasm_session::{Answer, Channel, I2cOperation, MAX_PACKET, ReceiveError, Request, SpiOperation, pair};
+use iotwasm_session::{
+    Answer, Channel, I2cOperation, MAX_OPERATIONS, MAX_PACKET, ReceiveError, Request, SpiOperation, pair,
+};
 use proptest::prelude::*;
 use rustix::net::SendFlags;
 
@@ -56,6 +58,19 @@ fn a_packet_that_claims_to_be_long_allocates_nothing_for_it() {
     rustix::net::send(&runner, &packet, SendFlags::empty()).unwrap();
     assert!(matches!(capd.receive(None), Err(ReceiveError::Malformed)));
     assert!(packet.len() < MAX_PACKET);
+}
+
+#[test]
+fn a_packet_full_of_the_shortest_operations_is_no_request() {
+    let request = |count| Request::Spi { device: 0, operations: vec![SpiOperation::Read(0); count] };
+    let (runner, mut capd) = pair().unwrap();
+    let runner: Channel<Request, Answer> = Channel::new(runner);
+    runner.send(&request(MAX_OPERATIONS), &[]).unwrap();
+    assert_eq!(capd.receive(None).unwrap().message, request(MAX_OPERATIONS));
+    for count in [MAX_OPERATIONS + 1, 75_000] {
+        runner.send(&request(count), &[]).unwrap();
+        assert!(matches!(capd.receive(None), Err(ReceiveError::Malformed)));
+    }
 }
 
 #[test]

@@ -8,8 +8,11 @@ use std::{
 };
 
 use iotwasm_api::capabilities::{Denial, Event, EventKind, Kind};
+use iotwasm_grant::bucket::{Rate, TokenBucket};
 use iotwasm_kit::metrics::{Kind as MetricKind, Registry};
 use tokio::sync::{Notify, mpsc};
+
+use crate::clock;
 
 /// Events that wait for one subscriber. Who falls further behind is dropped: waiting for it would hold up payloads.
 pub const QUEUE: usize = 256;
@@ -19,6 +22,10 @@ pub const KEPT: usize = 256;
 const EVENT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two lines in the journal about one denial.
 const LINE_PAUSE: Duration = Duration::from_secs(10);
+/// Events that one payload brings about: what it does beyond that is left out, so that it drowns nobody else's.
+const EVENTS: Rate = Rate { writes_per_minute: 600, burst: 60 };
+/// Lines in the journal about denials, all payloads together.
+const LINES: Rate = Rate { writes_per_minute: 120, burst: 60 };
 /// Counts denials.
 const DENIED: &str = "iot_capability_denied_total";
 /// Open sessions.
@@ -52,6 +59,9 @@ struct Inner {
     total: i64,
     subscribers: Vec<mpsc::Sender<Event>>,
     sequence: i64,
+    /// By payload.
+    events: BTreeMap<String, TokenBucket>,
+    lines: TokenBucket,
     metrics: Registry,
 }
 
@@ -80,7 +90,15 @@ impl Notices {
             WRITES,
             "Writes of an actuator, by payload; capd's own safe values have none.",
         );
-        let inner = Inner { denials: BTreeMap::new(), total: 0, subscribers: Vec::new(), sequence: 0, metrics };
+        let inner = Inner {
+            denials: BTreeMap::new(),
+            total: 0,
+            subscribers: Vec::new(),
+            sequence: 0,
+            events: BTreeMap::new(),
+            lines: TokenBucket::new(LINES, clock::now()),
+            metrics,
+        };
         let notices = Self { device, inner: Mutex::new(inner), dirty: Notify::new() };
         notices.sessions(0);
         notices
@@ -142,7 +160,7 @@ impl Notices {
         kept.denial.message.clone_from(&denied.message);
         kept.untold += 1;
         let due = |last: Option<Instant>, pause| last.is_none_or(|last| now.duration_since(last) >= pause);
-        if due(kept.line, LINE_PAUSE) {
+        if due(kept.line, LINE_PAUSE) && inner.lines.take(clock::now()).is_ok() {
             kept.line = Some(now);
             let untold = std::mem::take(&mut kept.untold);
             let times = if untold > 1 { format!(" ({untold} times since this was last said)") } else { String::new() };
@@ -212,7 +230,7 @@ impl Notices {
 impl Inner {
     fn post(&mut self, kind: EventKind, payload: &str, capability: &str, message: &str) {
         self.sequence += 1;
-        if self.subscribers.is_empty() {
+        if self.subscribers.is_empty() || !self.may_bring_about(kind, payload) {
             return;
         }
         let event = Event {
@@ -224,6 +242,22 @@ impl Inner {
             message: message.to_owned(),
         };
         self.subscribers.retain(|subscriber| subscriber.try_send(event.clone()).is_ok());
+    }
+
+    /// Whether a payload's event is told. How often a session is opened is the supervisor's doing, and
+    /// a safe value is always news.
+    fn may_bring_about(&mut self, kind: EventKind, payload: &str) -> bool {
+        let now = clock::now();
+        if matches!(kind, EventKind::Opened | EventKind::Claimed | EventKind::Closed | EventKind::Safe) {
+            return true;
+        }
+        if !self.events.contains_key(payload) {
+            if self.events.len() >= KEPT {
+                self.events.clear();
+            }
+            self.events.insert(payload.to_owned(), TokenBucket::new(EVENTS, now));
+        }
+        self.events.get_mut(payload).is_some_and(|bucket| bucket.take(now).is_ok())
     }
 }
 
@@ -267,6 +301,21 @@ mod tests {
         let (denials, total) = notices.denials();
         assert_eq!((denials.len(), total), (KEPT, KEPT as i64 + 10));
         assert_eq!(denials[0].payload, format!("p{}", KEPT + 9));
+    }
+
+    #[test]
+    fn a_payload_that_does_much_leaves_room_for_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let notices = notices(dir.path());
+        let mut events = notices.subscribe();
+        for _ in 0..10_000 {
+            notices.post(EventKind::Leased, "busy", "gpio.led", "");
+        }
+        notices.post(EventKind::Leased, "other", "gpio.door", "");
+        let told: Vec<Event> = std::iter::from_fn(|| events.try_recv().ok()).collect();
+        assert!(told.len() < QUEUE / 2, "{}", told.len());
+        // What was left out is a gap.
+        assert_eq!(told.last().map(|event| (&*event.payload, event.sequence)), Some(("other", 10_001)));
     }
 
     #[test]

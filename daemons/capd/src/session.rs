@@ -37,6 +37,8 @@ use crate::{
 /// payload needs, and little enough to leave the processor to others.
 const BURST: u32 = 20_000;
 const PER_SECOND: u32 = 20_000;
+/// A request that opens files or looks through folders counts as so many.
+const COSTLY: u32 = 100;
 /// Packets that are no request, after which the session ends: no runner of ours sends one.
 const MALFORMED: u32 = 16;
 /// It serves one request at a time and calls nothing deep.
@@ -102,7 +104,7 @@ impl From<Result<Reply, Error>> for Outcome {
 }
 
 impl Drop for Session {
-    /// Whatever ended it, a panic of ours too.
+    /// Whatever ended it.
     fn drop(&mut self) {
         let id = self.entry.id;
         self.leases.clear();
@@ -152,7 +154,7 @@ impl Session {
                 }
             };
             self.entry.requests.fetch_add(1, Ordering::Relaxed);
-            if let Some(pause) = self.pace.pause(Instant::now()) {
+            if let Some(pause) = self.pace.pause(request.as_ref().map_or(1, cost), Instant::now()) {
                 thread::sleep(pause);
             }
             let outcome = match request {
@@ -162,12 +164,7 @@ impl Session {
                     self.deny("session".into(), "protocol", "a packet that is no request".into(), Error::BadRequest)
                 }
             };
-            let beside: Vec<BorrowedFd<'_>> = outcome.descriptors.iter().map(AsFd::as_fd).collect();
-            if let Err(err) = self.channel.send(&outcome.answer, &beside) {
-                if !matches!(err, wire::SendError::Closed) {
-                    self.deny("session".into(), "protocol", err.to_string(), Error::BadRequest);
-                    self.wait_for_end();
-                }
+            if !self.tell(&outcome) {
                 return;
             }
             if malformed >= MALFORMED {
@@ -177,15 +174,38 @@ impl Session {
         }
     }
 
-    /// The runner does not keep to the protocol: it is not answered any more. What it has leased stays its own until its
-    /// end of the socket is closed, because a descriptor that was handed over cannot be taken back.
+    /// Answers; true if there may be another request.
+    fn tell(&mut self, outcome: &Outcome) -> bool {
+        let beside: Vec<BorrowedFd<'_>> = outcome.descriptors.iter().map(AsFd::as_fd).collect();
+        let sent = match self.channel.send(&outcome.answer, &beside) {
+            // Short of something, which is not the runner's doing. It can ask again.
+            Err(wire::SendError::Io(err)) => {
+                iotwasm_kit::warn!("could not answer session {} of {}: {err}", self.entry.id, self.payload);
+                self.channel.send(&Err(Error::HardwareFault), &[])
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => return true,
+            Err(wire::SendError::Closed) => {}
+            Err(err) => {
+                self.deny("session".into(), "protocol", err.to_string(), Error::BadRequest);
+                self.wait_for_end();
+            }
+        }
+        false
+    }
+
+    /// The runner does not keep to the protocol: it is not answered any more, and what it used is as if it had gone. The
+    /// lines that it has leased stay its own until its end of the socket is closed, because a descriptor that was handed
+    /// over cannot be taken back.
     fn wait_for_end(&mut self) {
         let message = "the runner does not keep to the protocol and is not answered any more".to_owned();
         iotwasm_kit::error!("session {} of {}: {message}", self.entry.id, self.payload);
         self.deny("session".into(), "protocol", message, Error::BadRequest);
-        while !matches!(self.channel.receive(None), Err(ReceiveError::Closed | ReceiveError::Io(_))) {
-            thread::sleep(Duration::from_millis(10));
-        }
+        self.world.sensors.end(self.entry.id);
+        self.world.actuators.end(self.entry.id);
+        self.channel.wait_for_close();
     }
 
     fn answer(&mut self, request: Request) -> Outcome {
@@ -213,6 +233,9 @@ impl Session {
     }
 
     fn claim(&mut self) -> Outcome {
+        if self.activity.is_some() {
+            return self.deny("session".into(), "protocol", "it was claimed already".into(), Error::BadRequest);
+        }
         self.world.registry.settle(self.entry.id);
         let activity = match activity(self.sensors.len()) {
             Ok(activity) => activity,
@@ -580,6 +603,14 @@ fn activity(sensors: usize) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// How many requests one counts as.
+fn cost(request: &Request) -> u32 {
+    match request {
+        Request::Claim | Request::TurnOn { .. } | Request::OpenLine { .. } => COSTLY,
+        _ => 1,
+    }
+}
+
 /// Holds a runner back that asks faster than any payload needs.
 #[derive(Debug)]
 struct Pace {
@@ -593,10 +624,10 @@ impl Pace {
         Self { left: BURST.into(), at: now }
     }
 
-    /// Counts one; how long to wait before it is served.
-    fn pause(&mut self, now: Instant) -> Option<Duration> {
+    /// Counts one that is worth so many; how long to wait before it is served.
+    fn pause(&mut self, cost: u32, now: Instant) -> Option<Duration> {
         let earned = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(PER_SECOND);
-        self.left = (self.left + earned).min(BURST.into()) - 1.0;
+        self.left = (self.left + earned).min(BURST.into()) - f64::from(cost);
         self.at = now;
         // Not for each one: sleeping costs more than serving.
         let behind = f64::from(PER_SECOND) / 100.0;
@@ -613,13 +644,13 @@ mod tests {
         let begin = Instant::now();
         let (mut pace, mut now) = (Pace::new(begin), begin);
         for _ in 0..100_000 {
-            if let Some(pause) = pace.pause(now) {
+            if let Some(pause) = pace.pause(1, now) {
                 now += pause;
             }
         }
         let least = Duration::from_secs_f64(f64::from(100_000 - BURST) / f64::from(PER_SECOND) * 0.95);
         assert!(now - begin > least, "{:?}", now - begin);
-        assert!(pace.pause(now + Duration::from_secs(60)).is_none());
+        assert!(pace.pause(COSTLY, now + Duration::from_secs(60)).is_none());
     }
 
     #[test]

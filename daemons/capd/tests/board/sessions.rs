@@ -5,7 +5,8 @@ use std::{io::Write, os::unix::fs::FileExt, sync::atomic::Ordering, time::Durati
 use crate::fakes::{Bench, EVERYTHING, Reached, at};
 use iotwasm_grant::i2c::Message;
 use iotwasm_session::{
-    Direction, Error, I2cOperation, Kind, ReceiveError, Reply, Request, SensorState, SpiOperation, Why,
+    Direction, Error, I2cOperation, Kind, MAX_OPERATIONS, ReceiveError, Reply, Request, SendError, SensorState,
+    SpiOperation, Why,
 };
 use rustix::net::SendFlags;
 
@@ -144,7 +145,7 @@ fn bytes_reach_a_device_only_within_the_rules_of_its_registers() {
         (vec![I2cOperation::Read(1)], Error::ModeNotAllowed),
         (vec![write(&[0]), I2cOperation::Read(u32::MAX)], Error::TooLong),
         (vec![], Error::BadRequest),
-        (vec![I2cOperation::Read(0); 100_000 / 2], Error::TooLong),
+        (vec![I2cOperation::Read(0); MAX_OPERATIONS + 1], Error::BadRequest),
     ] {
         assert_eq!(i2c(operations.clone()), Err(error), "{:?}", operations.first());
     }
@@ -303,12 +304,16 @@ fn a_runner_that_sends_nonsense_is_answered_no_more_but_keeps_its_leases_until_i
     let bench = Bench::new();
     let (mut bad, mut good) = (bench.claimed("bad", EVERYTHING), bench.claimed("good", EVERYTHING));
     bad.ask(Request::OpenLine { line: at::SPARE, direction: Direction::In }).unwrap();
-    for _ in 0..16 {
-        rustix::net::send(&bad.channel, b"\xffnonsense", SendFlags::NOSIGNAL).unwrap();
+    bad.actuate(at::VALVE, "1").unwrap();
+    for n in 0..16 {
+        let nonsense: &[u8] = if n % 2 == 0 { b"\xffnonsense" } else { b"" };
+        rustix::net::send(&bad.channel, nonsense, SendFlags::NOSIGNAL).unwrap();
         assert_eq!(bad.channel.receive(Some(Duration::from_secs(20))).unwrap().message, Err(Error::BadRequest));
     }
-    bad.channel.send(&Request::Claim, &[]).unwrap();
+    // Whether it is still let in is a matter of time; it is not answered.
+    let _ = bad.channel.send(&Request::State { sensor: 0 }, &[]);
     assert!(matches!(bad.channel.receive(Some(Duration::from_millis(200))), Err(ReceiveError::TimedOut)));
+    assert_eq!(bench.fake.level("valve"), Some(false), "what it switched on is safe, though it lives");
     let open = Request::OpenLine { line: at::SPARE, direction: Direction::In };
     assert_eq!(good.ask(open.clone()), Err(Error::AlreadyInUse));
     drop(bad);
@@ -318,17 +323,31 @@ fn a_runner_that_sends_nonsense_is_answered_no_more_but_keeps_its_leases_until_i
 }
 
 #[test]
-fn a_runner_that_reads_no_answers_holds_up_nobody() {
+fn a_session_is_claimed_once() {
     let bench = Bench::new();
-    let (deaf, mut good) = (bench.claimed("deaf", EVERYTHING), bench.claimed("good", EVERYTHING));
-    for _ in 0..100_000 {
-        if deaf.channel.send(&Request::State { sensor: 0 }, &[]).is_err() {
-            break;
+    let mut runner = bench.claimed("p", EVERYTHING);
+    assert_eq!(runner.ask(Request::Claim), Err(Error::BadRequest));
+    assert_eq!(bench.denied("session", "protocol"), 1);
+    assert!(runner.ask(Request::State { sensor: 0 }).is_ok());
+}
+
+#[test]
+fn a_runner_that_reads_no_answers_holds_up_nobody() {
+    for question in [Request::State { sensor: at::CLIMATE }, Request::TurnOn { sensor: at::CLIMATE }] {
+        let bench = Bench::new();
+        let (mut deaf, mut good) = (bench.claimed("deaf", EVERYTHING), bench.claimed("good", EVERYTHING));
+        while !matches!(deaf.channel.send(&question, &[]), Err(SendError::Closed)) {}
+        assert!(good.ask(Request::TurnOn { sensor: at::CLIMATE }).is_ok());
+        // It is a break of the protocol; what waits for it is little.
+        let mut waiting = 0;
+        while let Ok(received) = deaf.channel.receive(Some(Duration::from_millis(200))) {
+            waiting += received.descriptors.len();
         }
+        assert!(waiting < 64, "{waiting} descriptors wait");
+        assert_eq!(bench.denied("session", "protocol"), 2);
+        drop(deaf);
+        bench.until_sessions(1);
     }
-    assert!(good.ask(Request::State { sensor: 0 }).is_ok());
-    drop(deaf);
-    bench.until_sessions(1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod buses;
 mod gpio;
+mod measure;
 mod sensors;
 mod session;
 
@@ -49,7 +50,8 @@ fn interfaces() -> impl Iterator<Item = &'static Interface> {
     INTERFACES.iter().filter(|interface| interface.module != WASI)
 }
 
-/// A module with a function `module.name` for each one that it imports.
+/// A module with a function `module.name` for each one that it imports, and `module.name*` that calls it as often as its
+/// last argument says, until it fails.
 fn wat() -> String {
     let (mut imports, mut functions) = (String::new(), String::new());
     for interface in interfaces() {
@@ -60,6 +62,16 @@ fn wat() -> String {
             let (ty, id) = (format!("(param{params}) (result i32)"), format!("${module}.{name}"));
             writeln!(imports, "(import {module:?} {name:?} (func {id} {ty}))").unwrap();
             writeln!(functions, "(func (export \"{module}.{name}\") {ty} {gets} call {id})").unwrap();
+            writeln!(
+                functions,
+                "(func (export \"{module}.{name}*\") (param{params} i32) (result i32) (local i32)
+                   (block (loop {gets} call {id} local.tee {result} br_if 1
+                     local.get {count} i32.const 1 i32.sub local.tee {count} br_if 0))
+                   local.get {result})",
+                count = function.params.len(),
+                result = function.params.len() + 1
+            )
+            .unwrap();
         }
     }
     format!(
@@ -109,10 +121,18 @@ impl Guest {
     /// Past its claim and its self-test.
     fn new() -> Self {
         let capd = Capd::of(table());
+        let session = capd.session();
+        let guest = Self::with(capd, session);
+        assert_eq!(guest.capd.asked().len(), 1, "the claim");
+        guest
+    }
+
+    /// The same with this session, which may be another capd's.
+    fn with(capd: Capd, session: OwnedFd) -> Self {
         let (link, control) = Link::pair();
         let life = Arc::new(Life::new(link, Arc::new(Watchdog::default()), &setup()));
         let until = Instant::now() + Duration::from_secs(60);
-        let peripherals = Shared::new(Peripherals::claim(Arc::clone(&life), capd.session(), until).unwrap());
+        let peripherals = Shared::new(Peripherals::claim(Arc::clone(&life), session, until).unwrap());
         life.self_test_passed();
         let scratch = Arc::default();
         let mut hosts = modules(&life, &setup(), Some(&peripherals));
@@ -121,12 +141,16 @@ impl Guest {
         let instance = engine.load(&wat::parse_str(wat()).unwrap()).unwrap().instantiate(hosts, None).unwrap();
         let guest = Self { instance, scratch, names: NAMES, capd, control };
         assert_eq!(guest.heard(), [FromRunner::SelfTestPassed]);
-        assert_eq!(guest.capd.asked().len(), 1, "the claim");
         guest
     }
 
     /// Call an import: `module.function`, without the first part of the module's name.
     fn call(&mut self, function: &str, args: &[i64]) -> i32 {
+        self.repeat(function, args, None)
+    }
+
+    /// Call an import many times.
+    fn repeat(&mut self, function: &str, args: &[i64], count: Option<i32>) -> i32 {
         let (module, name) = function.split_once('.').unwrap();
         let module = if module == "iotwasm" { module.to_owned() } else { format!("iotwasm_{module}") };
         let interface = interfaces().find(|interface| interface.module == module).unwrap();
@@ -137,8 +161,9 @@ impl Guest {
             Val::I32 => Value::I32(*arg as i32),
             Val::I64 => Value::I64(*arg),
         };
-        let args: Vec<_> = args.iter().zip(params).map(value).collect();
-        match self.instance.call(&format!("{module}.{name}"), &args, None).unwrap() {
+        let args: Vec<_> = args.iter().zip(params).map(value).chain(count.map(Value::I32)).collect();
+        let export = format!("{module}.{name}{}", if count.is_some() { "*" } else { "" });
+        match self.instance.call(&export, &args, None).unwrap() {
             Outcome::Returned(values) => match values[..] {
                 [Value::I32(number)] => number,
                 _ => panic!("{function} gave {values:?}"),
