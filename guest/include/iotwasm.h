@@ -158,7 +158,8 @@ enum iotwasm_operation_kind {
     IOTWASM_DELAY_NS = 3  /* length is nanoseconds, data is NULL */
 };
 
-/* One operation of a transaction, of which there are at most 128. */
+/* One operation of a transaction. SPI takes at most 64 of them, pauses included; I2C at most 128, of which those of one kind
+ * that follow each other are joined to one message, and at most 42 messages may be left. */
 struct iotwasm_operation {
     uint32_t kind; /* enum iotwasm_operation_kind */
     void *data;
@@ -231,7 +232,8 @@ static inline int32_t iotwasm_config(const char *sensor, const char *attribute, 
         sensor, iotwasm_length_(sensor), attribute, iotwasm_length_(attribute), value, iotwasm_length_(value));
 }
 
-/* The text in the buffer ends in a zero, and so has to be shorter than it. */
+/* The text in the buffer ends in a zero, and so has to be shorter than it. How much longer a buffer has to be does not come
+ * back with IOTWASM_BUFFER_TOO_SMALL: iotwasm_sensor_read() says that. */
 static inline int32_t iotwasm_read(const char *sensor, const char *what, char *buffer, size_t size) {
     size_t length = 0;
     if (size == 0) return IOTWASM_BUFFER_TOO_SMALL;

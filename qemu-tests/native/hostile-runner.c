@@ -8,9 +8,11 @@
 #include <linux/gpio.h>
 #include <linux/i2c-dev.h>
 #include <linux/spi/spidev.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -164,6 +166,33 @@ static void round_capd(void) {
   report("call capd", "it answered %s", answer.bytes);
 }
 
+// Other processes and services: everybody of this user, which is the supervisor and all runners.
+static void neighbours(void) {
+  int process = syscall(SYS_pidfd_open, getppid(), 0), pair[2];
+  report_errno("signal the supervisor", !kill(getppid(), 0));
+  report_errno("signal the supervisor's thread", !syscall(SYS_tgkill, getppid(), getppid(), 0));
+  report_errno("signal the supervisor by its descriptor", !syscall(SYS_pidfd_send_signal, process, 0, NULL, 0));
+  report_errno("let a descriptor signal the supervisor", !fcntl(session, F_SETOWN, getppid()));
+  report_errno("limit the supervisor", !prlimit(getppid(), RLIMIT_CORE, &(struct rlimit){0, 0}, NULL));
+  unsigned opened = 0, signalled = 0;
+  for (pid_t other = 1; other <= 0xffff; other++) {
+    if (other == getpid()) continue;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/mem", other);
+    int memory = open(path, O_RDONLY);
+    opened += memory >= 0;
+    if (memory >= 0) close(memory);
+    signalled += !kill(other, 0);
+  }
+  report("open the memory of any other process", "%s", opened ? "done" : "none is open to it");
+  report("signal any other process", "%s", signalled ? "done" : "none hears it");
+  struct sockaddr_un journal = {AF_UNIX, "/run/systemd/journal/socket"};
+  static const char ENTRY[] = "MESSAGE=forged\nPRIORITY=0\n";
+  bool sent = !socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) &&
+              sendto(pair[0], ENTRY, sizeof ENTRY - 1, MSG_NOSIGNAL, (struct sockaddr *)&journal, sizeof journal) > 0;
+  report_errno("forge an entry of the journal", sent);
+}
+
 static size_t turned_on(unsigned times) {
   size_t done = 0;
   for (unsigned i = 0; i < times; i++) done += !strcmp(ask_for(TURN_ON, 1, at.climate), "done");
@@ -181,7 +210,8 @@ static void floods(void) {
   begin(STATE), number(at.climate);
   unsigned sent = 0;
   while (sent < 200000 && send(session, request, length, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) sent++;
-  report("questions without listening", "%s", sent < 200000 ? strerrorname_np(errno) : "all taken");
+  // Full, or closed: whichever of the two is first.
+  report("questions without listening", "%s", sent < 200000 ? "not all taken" : "all taken");
 }
 
 // What is no request. After too many of them capd does not answer any more; then another session is asked for.
@@ -194,6 +224,7 @@ static void malformed(void) {
       {"a list of four thousand million operations", "\x0a\x00\xff\xff\xff\xff\x0f", 7},
       {"a name that is not UTF-8", "\x01\x01\x02\xc3\x28\x00", 6},
       {"a name of four thousand million bytes", "\x01\x01\xff\xff\xff\xff\x0f", 7},
+      {"an empty packet", "", 0},
   };
   for (size_t i = 0; i < sizeof PACKETS / sizeof *PACKETS; i++) {
     memcpy(request, PACKETS[i].bytes, length = PACKETS[i].count);
@@ -231,6 +262,30 @@ static void descriptors(void) {
   close(memory);
 }
 
+// Another session again and again, with every old one kept open.
+static void hoard(void) {
+  int kept[4];
+  size_t count = 0, served = 0;
+  bool given = true;
+  while (given && count < sizeof kept / sizeof *kept) {
+    kept[count++] = dup(session);
+    given = renew();
+  }
+  report("sessions that are not given back", "%s", given ? "another each time" : "no other");
+  begin(STATE), number(at.climate);
+  for (size_t i = 0; i < count; i++)
+    served += send(kept[i], request, length, MSG_NOSIGNAL) > 0 && receive(kept[i], 1000) && answer.length > 0;
+  report("ask in the old ones", "%s", served ? "served" : "not served");
+}
+
+// Answers with descriptors that nobody takes. The session is left so: others must not feel it.
+static void unread(void) {
+  unsigned sent = 0;
+  begin(TURN_ON), number(at.climate);
+  while (sent < 200000 && send(session, request, length, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) sent++;
+  report("turn on without listening", "%s", sent < 200000 ? "not all taken" : "all taken");
+}
+
 int main(void) {
   if (!receive(CONTROL, -1) || answer.count < 2) return 64; // a payload without capabilities holds nothing
   close(keep(0)); // the module
@@ -249,6 +304,7 @@ int main(void) {
   int activity = keep(0);
   read_table();
   round_capd();
+  neighbours();
   lines();
   sensors(activity);
   buses();
@@ -258,6 +314,8 @@ int main(void) {
   report("another session after that flood", "%s", renew() && turned_on(1) ? "served" : "not served");
   descriptors();
   malformed();
+  hoard();
+  unread();
   report("the end", "of all attacks");
   for (;;) {
     if (receive(CONTROL, 1000) && (answer.length == 0 || is("\"stop\""))) leave();

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use crate::accel::Accel;
+use crate::bench::resident;
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::{Error, Result};
 use crate::repo::Release;
@@ -47,6 +48,8 @@ pub(crate) fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
     vm.expect_verdict(BENCH, "1.0.0", "committed")?;
     let ours = figures(vm)?;
     let ours = |what: &str| ours.get(what).copied().ok_or_else(|| missing(what));
+    let pid = vm.payload(BENCH)?.map_or(0, |payload| payload.pid).to_string();
+    let (memory, _) = resident(vm, &pid)?;
     // The payload holds its line, so it stops while the native program does the same.
     vm.call::<serde_json::Value>("supervisor", "io.iotwasm.Supervisor.Stop", &serde_json::json!({"payload": BENCH}))?;
     let native = native(vm)?;
@@ -75,7 +78,10 @@ pub(crate) fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
     }
     let round_trip = native_of("round_trip_ns")? / 1e3;
     rows.push(Row::plain("a packet to another process and one back, natively", round_trip, "µs"));
-    rows.push(Row::plain("proportional memory of the native program", native_of("pss_kib")? * 1024.0 / 1e6, "MB"));
+    let native_memory = native_of("pss_kib")? * 1024.0 / 1e6;
+    rows.push(
+        Row::plain("proportional memory of the payload's runner", memory, "MB").beside("native C", native_memory),
+    );
     Ok(rows)
 }
 

@@ -79,7 +79,8 @@ impl Failure for Error {
             Self::Range(_) | Self::Access(_) => Code::Config,
             Self::Board(err) => err.exit_code(),
             Self::Lifecycle(err) => err.exit_code(),
-            Self::Cells(_) | Self::Confine(_) => Code::DeviceMissing,
+            Self::Confine(err) => err.exit_code(),
+            Self::Cells(_) => Code::DeviceMissing,
             Self::Serve(_) => Code::Other,
         }
     }
@@ -125,6 +126,9 @@ fn serve() -> Result<(), Error> {
     lifecycle::refuse_root()?;
     // Runners have this process' user.
     sandbox::hide().and_then(|()| sandbox::ioctls::confine()).map_err(Error::Confine)?;
+    if let Some(lacking) = sandbox::tracing::lacking() {
+        iotwasm_kit::warn!("{lacking}");
+    }
     let config = settings::load::<Config>(NAME)?.check()?;
     let folders = (Path::new(paths::VENDOR_CONFIG), Path::new(paths::LOCAL_CONFIG));
     let wanted = settings::load_each::<Wanted>(folders.0, folders.1, paths::PAYLOADS_D)?;

@@ -1,10 +1,10 @@
-//! Starts runners from a thread that has given up what no runner may have: a process begins with the filters of the thread
-//! that made it, so they hold before its first instruction and whatever program it is.
+//! Starts each runner from a thread of its own that has given up what no runner may have: a process begins with the filters
+//! and the Landlock domain of the thread that made it, so they hold before its first instruction and whatever program it
+//! is. A thread for each, because what one thread starts is in one domain, and runners are nothing to each other.
 
 use std::{
     io,
     process::{Child, Command},
-    sync::{Mutex, OnceLock, PoisonError, mpsc},
     thread,
 };
 
@@ -12,48 +12,21 @@ use iotwasm_kit::report;
 
 use crate::sandbox::children;
 
-/// It makes processes and waits.
+/// It makes one process.
 const STACK: usize = 128 * 1024;
 
-struct Order {
-    command: Command,
-    made: mpsc::SyncSender<io::Result<Child>>,
-}
-
-/// Start a program.
+/// Start a program. A command that the standard library cannot start with posix_spawn (another user, something to do before
+/// exec, a name to be looked for in another PATH) is refused: the other way takes a pair of sockets.
 ///
 /// # Errors
-/// It is not there, the system is out of something, or the filter could not be installed: then nothing is ever started.
-pub fn spawn(command: Command) -> io::Result<Child> {
-    static ORDERS: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
-    let orders = match ORDERS.get() {
-        Some(orders) => orders,
-        None => {
-            let (orders, received) = mpsc::channel();
-            thread::Builder::new().name("spawner".into()).stack_size(STACK).spawn(move || serve(&received))?;
-            ORDERS.get_or_init(|| Mutex::new(orders))
-        }
+/// It is not there, the system is out of something, or it could not be confined.
+pub fn spawn(mut command: Command) -> io::Result<Child> {
+    let start = move || {
+        children::give_up().map_err(|err| io::Error::other(report::chain(&err)))?;
+        command.spawn()
     };
-    let (made, child) = mpsc::sync_channel(1);
-    let lost = || io::Error::other("the thread that starts programs has ended");
-    orders.lock().unwrap_or_else(PoisonError::into_inner).send(Order { command, made }).map_err(|_| lost())?;
-    child.recv().map_err(|_| lost())?
-}
-
-fn serve(orders: &mpsc::Receiver<Order>) {
-    let confined = children::give_up();
-    // It ends with the process: the sender lives in a static.
-    for Order { mut command, made } in orders {
-        let child = match &confined {
-            Ok(()) => command.spawn(),
-            Err(err) => Err(io::Error::other(report::chain(err))),
-        };
-        // Nobody waits any more: then nobody wants the child either.
-        if let Err(mpsc::SendError(Ok(mut child))) = made.send(child) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+    let thread = thread::Builder::new().name("spawner".into()).stack_size(STACK).spawn(start)?;
+    thread.join().map_err(|_| io::Error::other("the thread that starts programs has panicked"))?
 }
 
 #[cfg(test)]
@@ -76,11 +49,41 @@ mod tests {
         let path = dir.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let connect = format!("import socket; socket.socket(socket.AF_UNIX).connect({:?})", path.display().to_string());
-        let mut command = Command::new("python3");
-        command.args(["-c", &connect]).stderr(std::process::Stdio::piped());
-        let output = spawn(command).unwrap().wait_with_output().unwrap();
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && words.contains("PermissionError"), "{words}");
+        let pair = "import socket; socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)";
+        // getpid() of the x32 ABI.
+        let x32 = "import ctypes; c = ctypes.CDLL(None, use_errno=True); c.syscall(0x40000027); \
+                   raise OSError(ctypes.get_errno(), 'x32')";
+        for attempt in [&*connect, pair, x32] {
+            let mut command = Command::new("python3");
+            command.args(["-c", attempt]).stderr(std::process::Stdio::piped());
+            let output = spawn(command).unwrap().wait_with_output().unwrap();
+            let words = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && words.contains("PermissionError"), "{words}");
+        }
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_started_does_not_look_into_another_that_was() {
+        if !crate::sandbox::is_available() {
+            eprintln!("SKIPPED: this kernel has no Landlock");
+            return;
+        }
+        let mut other = Command::new("sleep");
+        other.arg("60");
+        let mut other = spawn(other).unwrap();
+        let open = format!("open('/proc/{}/mem', 'rb')", other.id());
+        let look = || {
+            let mut command = Command::new("python3");
+            command.args(["-c", &open]).stderr(std::process::Stdio::piped());
+            command
+        };
+        let without = look().output().unwrap();
+        let within = spawn(look()).unwrap().wait_with_output().unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(without.status.success(), "{}", String::from_utf8_lossy(&without.stderr));
+        let words = String::from_utf8_lossy(&within.stderr);
+        assert!(words.contains("PermissionError"), "{words}");
     }
 }

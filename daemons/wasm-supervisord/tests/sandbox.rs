@@ -7,7 +7,7 @@ use std::{
     io::IsTerminal,
     net::UdpSocket,
     os::unix::{
-        net::{UnixListener, UnixStream},
+        net::{UnixDatagram, UnixListener, UnixStream},
         process::{CommandExt, ExitStatusExt},
     },
     path::Path,
@@ -15,6 +15,8 @@ use std::{
 };
 
 use gpiocdev_uapi::v2::{LineConfig, LineValues, get_line_values, set_line_config, set_line_values};
+use landlock::{CompatLevel, Compatible, Ruleset, RulesetAttr, Scope};
+use rustix::process::{PidfdFlags, Resource, Signal};
 use wasm_supervisord::sandbox::{self, Rules};
 
 /// Exit codes of the child.
@@ -40,6 +42,22 @@ const SUPERVISED: &[(&str, Fate)] = &[
     ("ask for a terminal", Fate::Done),
     ("run a program", Fate::Done),
 ];
+
+/// In the place of the thread that starts a runner.
+const STARTED: &[(&str, Fate)] = &[
+    ("make a thread", Fate::Done),
+    ("run a program", Fate::Done),
+    ("make a pair of sockets", Fate::Denied),
+    ("open a local socket", Fate::Denied),
+    ("signal its parent by descriptor", Fate::Denied),
+    ("limit itself", Fate::Done),
+    ("limit its parent", Fate::Denied),
+    ("move a file to another folder", Fate::Done),
+    ("end itself", Fate::Done),
+];
+
+/// The same, where the kernel's Landlock knows signals.
+const SCOPED: &[(&str, Fate)] = &[("signal its parent", Fate::Denied)];
 
 /// In a runner's place.
 const ACTS: &[(&str, Fate)] = &[
@@ -98,6 +116,21 @@ fn act(name: &str, own: &Path, fixed: &Path, line: &fs::File) -> io::Result<()> 
             let parent = rustix::process::getppid().ok_or(io::ErrorKind::NotFound)?;
             Ok(rustix::process::test_kill_process(parent)?)
         }
+        "make a pair of sockets" => UnixDatagram::pair().map(drop),
+        "signal its parent by descriptor" => {
+            let parent = rustix::process::getppid().ok_or(io::ErrorKind::NotFound)?;
+            let parent = rustix::process::pidfd_open(parent, PidfdFlags::empty())?;
+            // One that does nothing to a process that was not stopped.
+            Ok(rustix::process::pidfd_send_signal(parent, Signal::CONT)?)
+        }
+        "limit itself" => Ok(rustix::process::setrlimit(Resource::Core, rustix::process::getrlimit(Resource::Core))?),
+        "limit its parent" => {
+            let parent = rustix::process::getppid();
+            let limit = rustix::process::getrlimit(Resource::Core);
+            Ok(rustix::process::prlimit(parent, Resource::Core, limit).map(drop)?)
+        }
+        "move a file to another folder" => fs::rename(own.join("there"), own.with_file_name("moved")),
+        "end itself" => Ok(rustix::process::test_kill_process(rustix::process::getpid())?),
         "make memory executable" => memmap2::MmapMut::map_anon(4096)?.make_exec().map(drop),
         _ => unreachable!("no such act"),
     }
@@ -119,7 +152,13 @@ fn main() -> ExitCode {
     {
         return child(name, sandbox, Path::new(own), Path::new(fixed));
     }
-    let mut failures = try_all("supervisor", SUPERVISED);
+    let mut failures = try_all("supervisor", SUPERVISED) + try_all("started", STARTED);
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    if ruleset.scope(Scope::Signal).is_ok() {
+        failures += try_all("started", SCOPED);
+    } else {
+        eprintln!("SKIPPED: this kernel's Landlock does not scope signals");
+    }
     if sandbox::is_available() {
         failures += try_all("runner", ACTS);
     } else {
@@ -175,6 +214,7 @@ fn child(name: &str, sandbox: &str, own: &Path, fixed: &Path) -> ExitCode {
     let entered = match sandbox {
         "runner" => sandbox::enter(&rules).and_then(|()| sandbox::seal()),
         "supervisor" => sandbox::ioctls::confine(),
+        "started" => sandbox::children::give_up(),
         "none" => Ok(()),
         _ => unreachable!("no such sandbox"),
     };

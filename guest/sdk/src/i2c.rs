@@ -8,6 +8,9 @@ use embedded_hal::i2c::{ErrorType, I2c, Operation};
 use crate::abi;
 use crate::error::{Error, check};
 
+/// Most operations of a transaction.
+pub(crate) const MAX_OPERATIONS: usize = 128;
+
 /// An I2C device that was granted.
 ///
 /// Only a handle, good for as long as the payload runs: it may be copied.
@@ -48,7 +51,8 @@ impl Device {
         check(abi::i2c::write_read(self.0, data, buffer))
     }
 
-    /// Several operations without a stop between; at most 128. All are judged before the first is sent.
+    /// Several operations without a stop between. At most 128; and at most 42 messages, to which those of one kind that follow
+    /// each other are joined. All are judged before the first is sent.
     ///
     /// # Errors
     /// [`Error::ModeNotAllowed`], [`Error::TooLong`], …
@@ -162,6 +166,11 @@ mod tests {
         device.transaction(&mut []).unwrap();
         let mut many: Vec<_> = (0..129).map(|_| Operation::Write(&[0x10])).collect();
         assert_eq!(device.transaction(&mut many), Err(Error::TooLong));
+        let mut bytes = [[0; 1]; 22];
+        let mut alternating: Vec<_> =
+            bytes.iter_mut().flat_map(|byte| [Operation::Write(&[0x10]), Operation::Read(byte)]).collect();
+        assert_eq!(device.transaction(&mut alternating), Err(Error::TooLong));
+        device.transaction(&mut alternating[..42]).unwrap();
     }
 
     #[test]

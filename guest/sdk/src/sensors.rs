@@ -260,7 +260,7 @@ mod tests {
     fn names_that_are_not_there_are_told_apart_from_failures() {
         let climate = climate().turn_on().unwrap();
         assert_eq!(Sensor::get("weather"), Err(Error::NotFound));
-        assert_eq!(climate.read::<f64>("humidity"), Err(Error::NotAllowed));
+        assert_eq!(climate.read::<f64>("humidity"), Err(Error::NotFound));
         assert_eq!(Sensor::get(&"x".repeat(130)), Err(Error::TooLong));
         for error in [Error::Gone, Error::Unavailable, Error::NotAllowed] {
             testing::fail_next("climate", error);

@@ -9,6 +9,9 @@ use crate::abi;
 use crate::error::{Error, check};
 use crate::sensors::{Names, filled};
 
+/// Most operations of a transaction.
+pub(crate) const MAX_OPERATIONS: usize = 64;
+
 /// An SPI device that was granted.
 ///
 /// Only a handle, good for as long as the payload runs.
@@ -49,7 +52,8 @@ impl ErrorType for Device {
 }
 
 impl SpiDevice for Device {
-    /// At most 128 operations; a `Transfer` that writes more than it reads counts as two.
+    /// At most 64 operations, pauses included. A `Transfer` that writes more than it reads counts as two, and has to be granted
+    /// `write`, too.
     fn transaction(&mut self, operations: &mut [Operation<'_, u8>]) -> Result<(), Error> {
         if operations.is_empty() { Ok(()) } else { check(abi::spi::transaction(self.0, operations)) }
     }
@@ -117,6 +121,18 @@ mod tests {
             .unwrap();
         assert_eq!(read, [0; 2]);
         device.transaction(&mut []).unwrap();
+    }
+
+    #[test]
+    fn more_operations_than_a_transaction_has_are_refused() {
+        let mut device = device();
+        let mut many: Vec<_> = (0..65).map(|_| Operation::Write(&[1])).collect();
+        assert_eq!(device.transaction(&mut many), Err(Error::TooLong));
+        device.transaction(&mut many[..64]).unwrap();
+        let mut buffers = [[0; 1]; 33];
+        let mut twice: Vec<_> = buffers.iter_mut().map(|buffer| Operation::Transfer(buffer, &[1, 2])).collect();
+        assert_eq!(device.transaction(&mut twice), Err(Error::TooLong));
+        device.transaction(&mut twice[..32]).unwrap();
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) const DENIED: Scenario = Scenario {
 };
 
 /// What the sensor's example values come to.
-const WEATHER: &str = "25.08 °C, 46.1 % humidity, 100.65 kPa";
+pub(super) const WEATHER: &str = "25.08 °C, 46.1 % humidity, 100.65 kPa";
 
 /// Settings of a device that runs these.
 pub(super) fn settings(payloads: &[&str]) -> Settings {

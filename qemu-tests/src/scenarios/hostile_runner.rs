@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::Scenario;
-use super::capabilities::told;
+use super::capabilities::{WEATHER, says, told};
 use super::hardware::{attribute, level, number, register, sh};
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::Result;
-use crate::repo::Release;
+use crate::repo::{Release, Repo};
 use crate::steps::Steps;
 use crate::vm::Vm;
 use crate::wait::{Look, until};
@@ -21,10 +21,16 @@ pub(super) const HOSTILE_RUNNER: Scenario = Scenario {
     run: hostile_runner,
 };
 
+/// The program of every runner.
+const RUNNER: &str = "/usr/libexec/iotwasm/iotwasm-runner";
+
 /// The payload whose runner is replaced: nothing of its code ever runs after that.
 const VICTIM: &str = "hostile";
 
-/// What its manifest asks for, and gets.
+/// Installed while the attack goes on: it uses the sensor that the attack is about.
+const NEIGHBOUR: &str = "climate";
+
+/// What the victim's manifest asks for, and gets.
 const GRANTS: [&str; 7] = [
     "capabilities.sensors.climate.capabilities.temperature=\"read\"",
     "capabilities.sensors.climate.attributes.temperature_oversampling=\"read\"",
@@ -51,6 +57,15 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("trace the supervisor", "EPERM"),
     ("take a descriptor of the supervisor", "EPERM"),
     ("call capd", "EPERM"),
+    // Other processes and services.
+    ("signal the supervisor", "EPERM"),
+    ("signal the supervisor's thread", "EPERM"),
+    ("signal the supervisor by its descriptor", "EPERM"),
+    ("let a descriptor signal the supervisor", "EPERM"),
+    ("limit the supervisor", "EPERM"),
+    ("open the memory of any other process", "none is open to it"),
+    ("signal any other process", "none hears it"),
+    ("forge an entry of the journal", "EPERM"),
     // What a line's descriptor is worth.
     ("open the button", "done"),
     ("make the button an output", "EPERM"),
@@ -93,7 +108,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("a denial with a name of 100 KB", "NotFound"),
     // Too much, and what is no request.
     ("turn on and open, a thousand times each", "still served"),
-    ("questions without listening", "EAGAIN"),
+    ("questions without listening", "not all taken"),
     ("another session after that flood", "served"),
     ("push descriptors", "taken for nothing"),
     ("a kind that is not there", "BadRequest"),
@@ -103,9 +118,13 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("a list of four thousand million operations", "BadRequest"),
     ("a name that is not UTF-8", "BadRequest"),
     ("a name of four thousand million bytes", "BadRequest"),
+    ("an empty packet", "BadRequest"),
     ("a packet that is too long", "BadRequest"),
     ("a thousand of them", "answered a few times"),
     ("another session after that", "served"),
+    ("sessions that are not given back", "another each time"),
+    ("ask in the old ones", "not served"),
+    ("turn on without listening", "not all taken"),
     ("the end", "of all attacks"),
 ];
 
@@ -127,7 +146,7 @@ fn capd(vm: &mut Vm) -> Result<(String, u64)> {
 }
 
 fn hostile_runner(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let payloads = vec![COUNTER.to_owned(), VICTIM.to_owned()];
+    let payloads = [COUNTER, VICTIM, NEIGHBOUR].map(str::to_owned).to_vec();
     let repo = world.begin(&Settings { payloads, ..Settings::of(COUNTER) })?;
     repo.publish(&Release::new(COUNTER, COUNTER, "1.0.0"))?;
     let victim = GRANTS.iter().fold(Release::new(COUNTER, VICTIM, "1.0.0"), |release, grant| release.with(*grant));
@@ -137,6 +156,8 @@ fn hostile_runner(world: &mut World, steps: &mut Steps) -> Result<()> {
         steps.step(&format!("{id} is installed and kept"), "committed", || vm.verdict(id, "1.0.0"))?;
         steps.step(&format!("{id} runs"), "1.0.0 running, healthy", || vm.wait_running(id, "1.0.0"))?;
     }
+    steps.step("nobody may read the runner's program", "711", || sh(vm, &format!("stat -c %a {RUNNER}")))?;
+    steps.step("only root may trace", "2", || sh(vm, "cat /proc/sys/kernel/yama/ptrace_scope"))?;
     let (before, (process, open)) = (hardware(vm)?, capd(vm)?);
     let crashes = vm.payload(COUNTER)?.map_or(0, |payload| payload.crashes);
     steps.must("its runner is replaced, and ended", || replace(vm))?;
@@ -147,9 +168,10 @@ fn hostile_runner(world: &mut World, steps: &mut Steps) -> Result<()> {
     }
     steps.step("nothing changed but what was granted", &before, || hardware(vm))?;
     steps.step("capd is the same process", &process, || Ok(capd(vm)?.0))?;
-    steps.step("capd has no more descriptors than a session needs", "yes", || {
+    // Sessions that it keeps open cost one or two each.
+    steps.step("capd has no more descriptors than a few sessions need", "yes", || {
         let now = capd(vm)?.1;
-        Ok(if now <= open + 8 { "yes".into() } else { format!("{now} after {open}") })
+        Ok(if now <= open + 16 { "yes".into() } else { format!("{now} after {open}") })
     })?;
     steps.step("the other payload did not notice", "running, healthy, no more crashes", || {
         let payload = vm.payload(COUNTER)?;
@@ -157,11 +179,24 @@ fn hostile_runner(world: &mut World, steps: &mut Steps) -> Result<()> {
         Ok(if now == crashes { format!("{phase}, {health}, no more crashes") } else { format!("{now} crashes") })
     })?;
     denied(vm, steps)?;
+    neighbour(vm, &repo, steps)?;
     steps.must("with its own runner again, the payload runs", || {
         let pid = vm.payload(VICTIM)?.map_or(0, |payload| payload.pid);
         vm.sh(&format!("kill -9 {pid}"))?;
         vm.wait_running(VICTIM, "1.0.0").map(drop)
     })
+}
+
+/// The program keeps its old sessions open, and takes none of the answers in the last: nobody else pays for it.
+fn neighbour(vm: &mut Vm, repo: &Repo, steps: &mut Steps) -> Result<()> {
+    steps.step("it has no more sessions than it may", "one or two", || {
+        let sessions = vm.sessions()?.iter().filter(|session| session.payload == VICTIM).count();
+        Ok(if (1..=2).contains(&sessions) { "one or two".into() } else { sessions.to_string() })
+    })?;
+    repo.publish(&Release::new(NEIGHBOUR, NEIGHBOUR, "1.0.0"))?;
+    steps.step("another payload is installed meanwhile", "committed", || vm.verdict(NEIGHBOUR, "1.0.0"))?;
+    steps.step("it gets its sensor", WEATHER, || says(vm, NEIGHBOUR, WEATHER))?;
+    steps.step("it runs", "1.0.0 running, healthy", || vm.wait_running(NEIGHBOUR, "1.0.0"))
 }
 
 /// What is told of it: metrics, Varlink, and a journal that a flood does not fill.
@@ -188,15 +223,14 @@ fn denied(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
 
 /// Puts the program in the runner's place for one start: the victim's next.
 fn replace(vm: &mut Vm) -> Result<()> {
-    let runner = "/usr/libexec/iotwasm/iotwasm-runner";
     let old = vm.payload(VICTIM)?.map_or(0, |payload| payload.pid);
-    vm.sh(&format!("mount --bind /usr/libexec/iotwasm/hostile-runner {runner} && kill -9 {old}"))?;
+    vm.sh(&format!("mount --bind /usr/libexec/iotwasm/hostile-runner {RUNNER} && kill -9 {old}"))?;
     let started = until("the program to run", SETTLE_LIMIT, || {
         let now = vm.payload(VICTIM)?.map_or(0, |payload| payload.pid);
         Ok(if now != 0 && now != old { Look::Is(()) } else { Look::NotYet(format!("process {now}")) })
     });
     // In any case: everything else is to start with its own.
-    vm.sh(&format!("umount -l {runner}"))?;
+    vm.sh(&format!("umount -l {RUNNER}"))?;
     started
 }
 

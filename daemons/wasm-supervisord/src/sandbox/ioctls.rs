@@ -5,11 +5,11 @@
 //! was granted, whatever runs in the runner's place. Here a command fails instead of ending the process: this one is ours,
 //! and a library that probes for something must not take every payload with it.
 
-use seccompiler::{SeccompAction, SeccompCmpOp, SeccompRule};
+use seccompiler::{SeccompCmpOp, SeccompRule};
 
 use super::{
     Error,
-    system_calls::{Problem, compile, condition},
+    system_calls::{Problem, condition, refusing},
 };
 
 /// Levels of a line, read: `GPIO_V2_LINE_GET_VALUES_IOCTL` of linux/gpio.h.
@@ -31,13 +31,6 @@ const ALLOWED: [u64; 7] = [
     libc::TCGETS2,
 ];
 
-/// Bit of a system call's number in the x32 ABI, and the number of ioctl there. Kernels with that ABI run its calls in an
-/// ordinary process too, past a filter that looks for the ordinary number.
-#[cfg(target_arch = "x86_64")]
-const X32: [i64; 2] = [0x4000_0000 | libc::SYS_ioctl, 0x4000_0000 | 514];
-#[cfg(not(target_arch = "x86_64"))]
-const X32: [i64; 0] = [];
-
 /// Keep no other device command, in this process and in all that it starts. Takes new privileges away, too.
 ///
 /// # Errors
@@ -50,9 +43,6 @@ fn install() -> Result<(), Problem> {
     // One rule: the command is none of these.
     let other: Vec<_> =
         ALLOWED.iter().map(|command| condition(1, SeccompCmpOp::Ne, *command)).collect::<Result<_, _>>()?;
-    let mut rules = vec![(libc::SYS_ioctl, vec![SeccompRule::new(other)?])];
-    rules.extend(X32.map(|call| (call, Vec::new())));
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    let program = compile(rules.into_iter().collect(), SeccompAction::Allow, refused)?;
-    Ok(seccompiler::apply_filter_all_threads(&program)?)
+    let rules = [(libc::SYS_ioctl, vec![SeccompRule::new(other)?])].into();
+    Ok(seccompiler::apply_filter_all_threads(&refusing(rules)?)?)
 }

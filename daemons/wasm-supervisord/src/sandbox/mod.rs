@@ -1,16 +1,18 @@
 //! What a runner gives up before it looks at one byte of its payload, and what it never had. Owns the order of the steps
 //! and their strictness; knows nothing of WebAssembly.
 //!
-//! [`hide`] and [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that starts
-//! runners; in the runner [`enter`] while the process has one thread, then [`seal`]. Nothing here can be undone, and a step
-//! that fails ends the runner: half a sandbox is none.
+//! [`hide`] and [`ioctls::confine`] in the supervisor, before it starts anything; [`children::give_up`] in the thread that
+//! starts a runner; in the runner [`hide`] first of all, [`enter`] while the process has one thread, then [`seal`]. Nothing
+//! here can be undone, and a step that fails ends the runner: half a sandbox is none.
 
 pub mod children;
 pub mod ioctls;
 pub mod system_calls;
+pub mod tracing;
 
 use std::{io, path::Path};
 
+use iotwasm_kit::report::{Code, Failure};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -79,6 +81,12 @@ pub enum Error {
     /// The system call filter.
     #[error("could not install the system call filter")]
     SystemCalls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Failure for Error {
+    fn exit_code(&self) -> Code {
+        Code::DeviceMissing
+    }
 }
 
 /// Let no other process of this user look into this one, at its memory or its descriptors.

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, error::Error};
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
 };
 
 use super::ioctls::{GPIO_GET_VALUES, GPIO_SET_VALUES};
@@ -122,13 +123,31 @@ pub(super) fn install() -> Result<(), Problem> {
     Ok(())
 }
 
-pub(super) fn compile(
+fn compile(
     rules: BTreeMap<i64, Vec<SeccompRule>>,
     otherwise: SeccompAction,
     matching: SeccompAction,
 ) -> Result<BpfProgram, Problem> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     Ok(SeccompFilter::new(rules, otherwise, matching, arch)?.try_into()?)
+}
+
+/// The numbers of the x32 ABI have this bit, and no others do. Kernels with that ABI take its calls from an ordinary process
+/// too, past a filter that looks for the ordinary numbers.
+const X32: u32 = 0x4000_0000;
+
+/// A filter that lets everything but this pass, and no call of the x32 ABI. What it refuses fails as not permitted.
+pub(super) fn refusing(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<BpfProgram, Problem> {
+    const EPERM: u32 = libc::EPERM.unsigned_abs();
+    let step = |code: u32, jf: u8, k: u32| Ok::<_, Problem>(sock_filter { code: code.try_into()?, jt: 0, jf, k });
+    // The number is the first field of what a filter is given. Jumps are relative, so the other filter can follow.
+    let mut program = vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)?,
+        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, X32)?,
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | EPERM)?,
+    ];
+    program.extend(compile(rules, SeccompAction::Allow, SeccompAction::Errno(EPERM))?);
+    Ok(program)
 }
 
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Problem> {

@@ -15,7 +15,7 @@ use iotwasm_session::{
     SpiOperation, Table, ValueKind, Why, pair,
 };
 use rustix::{
-    fs::MemfdFlags,
+    fs::{MemfdFlags, SealFlags},
     net::{SendFlags, Shutdown},
     pipe::PipeFlags,
 };
@@ -62,7 +62,7 @@ impl Capd {
         Self(Arc::new(Mutex::new(World {
             values: values.collect(),
             events: table.lines.iter().map(|_| None).collect(),
-            activity: file(&[0xff; 32]).into(),
+            activity: activity(),
             asked: Vec::new(),
             oddities: VecDeque::new(),
             sessions: Vec::new(),
@@ -127,6 +127,14 @@ impl Capd {
     fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap()
     }
+}
+
+/// As capd makes it: it keeps its size.
+fn activity() -> OwnedFd {
+    let file = rustix::fs::memfd_create("activity", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::io::write(&file, &[0xff; 32]).unwrap();
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW).unwrap();
+    file
 }
 
 fn file(bytes: &[u8]) -> File {

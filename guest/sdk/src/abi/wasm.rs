@@ -143,9 +143,6 @@ pub(crate) mod gpio {
     }
 }
 
-/// Most operations of a transaction.
-const MAX_OPERATIONS: usize = 128;
-
 /// The number for what is too long to be sent at all.
 const TOO_LONG: i32 = -3;
 
@@ -161,15 +158,15 @@ struct RawOperation {
 const _: () = assert!(size_of::<RawOperation>() == 12);
 
 /// The operations of one transaction, in a list of fixed size.
-struct Operations {
-    list: [RawOperation; MAX_OPERATIONS],
+struct Operations<const MOST: usize> {
+    list: [RawOperation; MOST],
     count: usize,
 }
 
-impl Operations {
+impl<const MOST: usize> Operations<MOST> {
     fn new() -> Self {
         let none = RawOperation { kind: 0, pointer: core::ptr::null_mut(), length: 0 };
-        Self { list: [none; MAX_OPERATIONS], count: 0 }
+        Self { list: [none; MOST], count: 0 }
     }
 
     fn push(&mut self, kind: u32, pointer: *mut u8, length: usize) -> Option<()> {
@@ -187,6 +184,7 @@ pub(crate) mod i2c {
     use embedded_hal::i2c::Operation;
 
     use super::{Operations, READ, TOO_LONG, WRITE};
+    use crate::i2c::MAX_OPERATIONS;
 
     mod import {
         use super::super::RawOperation;
@@ -228,7 +226,7 @@ pub(crate) mod i2c {
     }
 
     pub(crate) fn transaction(device: u32, operations: &mut [Operation<'_>]) -> i32 {
-        let mut raw = Operations::new();
+        let mut raw = Operations::<MAX_OPERATIONS>::new();
         for operation in operations {
             let pushed = match operation {
                 Operation::Read(buffer) => raw.push(READ, buffer.as_mut_ptr(), buffer.len()),
@@ -249,6 +247,7 @@ pub(crate) mod spi {
     use embedded_hal::spi::Operation;
 
     use super::{Operations, READ, TOO_LONG, WRITE};
+    use crate::spi::MAX_OPERATIONS;
 
     const TRANSFER: u32 = 2;
     const DELAY_NS: u32 = 3;
@@ -293,7 +292,7 @@ pub(crate) mod spi {
     }
 
     /// Leaves out what has no bytes.
-    fn push_some(raw: &mut Operations, kind: u32, pointer: *mut u8, length: usize) -> Option<()> {
+    fn push_some(raw: &mut Operations<MAX_OPERATIONS>, kind: u32, pointer: *mut u8, length: usize) -> Option<()> {
         if length == 0 { Some(()) } else { raw.push(kind, pointer, length) }
     }
 
@@ -305,7 +304,7 @@ pub(crate) mod spi {
     }
 
     pub(crate) fn transaction(device: u32, operations: &mut [Operation<'_, u8>]) -> i32 {
-        let mut raw = Operations::new();
+        let mut raw = Operations::<MAX_OPERATIONS>::new();
         for operation in operations {
             let pushed = match operation {
                 Operation::Read(buffer) => raw.push(READ, buffer.as_mut_ptr(), buffer.len()),

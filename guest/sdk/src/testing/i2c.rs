@@ -5,8 +5,11 @@ use std::rc::Rc;
 
 use embedded_hal::i2c::Operation;
 
-use super::{MAX_OPERATIONS, number, with};
-use crate::Error;
+use super::{number, with};
+use crate::{Error, i2c::MAX_OPERATIONS};
+
+/// Most messages of a transaction.
+const MAX_MESSAGES: usize = 42;
 
 /// An I2C device, as a test plays it. [`Registers`] is one; a closure with this parameter is another.
 pub trait I2cDevice {
@@ -124,6 +127,11 @@ pub(crate) fn write_read(device: u32, data: &[u8], buffer: &mut [u8]) -> i32 {
     transaction(device, &mut [Operation::Write(data), Operation::Read(buffer)])
 }
 
+/// How many are left when those of one kind that follow each other are joined.
+fn messages(operations: &[Operation<'_>]) -> usize {
+    operations.chunk_by(|a, b| matches!(a, Operation::Read(_)) == matches!(b, Operation::Read(_))).count()
+}
+
 pub(crate) fn transaction(device: u32, operations: &mut [Operation<'_>]) -> i32 {
     let mut run = || {
         let place = device as usize;
@@ -132,7 +140,8 @@ pub(crate) fn transaction(device: u32, operations: &mut [Operation<'_>]) -> i32 
             world.failure(&name)?;
             world.i2c[place].device.take().ok_or(Error::AlreadyInUse)
         })?;
-        let result = if operations.len() > MAX_OPERATIONS { Err(Error::TooLong) } else { away.transaction(operations) };
+        let fits = operations.len() <= MAX_OPERATIONS && messages(operations) <= MAX_MESSAGES;
+        let result = if fits { away.transaction(operations) } else { Err(Error::TooLong) };
         with(|world| world.i2c.get_mut(place).map(|entry| entry.device.get_or_insert(away)).is_some());
         result
     };

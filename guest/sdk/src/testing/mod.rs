@@ -176,8 +176,6 @@ impl World {
 
 /// Longest name that a host takes, in bytes.
 const MAX_NAME: usize = 129;
-/// Most operations of a transaction.
-const MAX_OPERATIONS: usize = 128;
 
 /// The number for a result.
 fn number(result: Result<(), Error>) -> i32 {

@@ -11,9 +11,16 @@ mod watchdog;
 
 use std::process::ExitCode;
 
-use wasm_supervisord::protocol::{Ending, FromRunner};
+use wasm_supervisord::{
+    protocol::{Ending, FromRunner},
+    sandbox,
+};
 
 fn main() -> ExitCode {
+    // First of all: its executable cannot be read, so it is hidden from its start on, but only where that is installed so.
+    if let Err(err) = sandbox::hide() {
+        return iotwasm_kit::report::exit(Err(err));
+    }
     let link = match link::Link::take().map(std::sync::Arc::new) {
         Ok(link) => link,
         Err(err) => return iotwasm_kit::report::exit(Err(err)),

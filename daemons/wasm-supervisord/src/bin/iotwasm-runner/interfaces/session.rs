@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use iotwasm_activity::Activity;
 use iotwasm_session::{Answer, Channel, Kind, MAX_NAME, ReceiveError, Reply, Request, SendError, Table, Why};
 use iotwasm_wasmedge::Halt;
 
@@ -43,7 +44,7 @@ impl Shared {
 struct Session {
     channel: Channel<Request, Answer>,
     /// Whether we read a sensor now: one byte for each.
-    activity: OwnedFd,
+    activity: Activity,
 }
 
 /// What a payload was granted, and what is open of it.
@@ -161,8 +162,7 @@ impl Peripherals {
     /// The activity byte of a sensor: from this call to the next with `false`, we read it.
     pub(super) fn set_active(&self, sensor: usize, active: bool) {
         if let Some(session) = &self.session {
-            // It only informs others.
-            let _ = rustix::io::pwrite(&session.activity, &[u8::from(active)], sensor as u64);
+            session.activity.set(sensor, active);
         }
     }
 
@@ -227,6 +227,8 @@ impl Peripherals {
             self.sensors.resize_with(table.sensors.len(), Sensor::default);
             self.pins.resize_with(table.lines.len(), || None);
             self.table = Some(table);
+            // It only informs others.
+            let activity = Activity::of(activity).unwrap_or_default();
             self.session = Some(Session { channel, activity });
             return Ok(());
         }
