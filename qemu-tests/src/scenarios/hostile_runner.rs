@@ -122,8 +122,8 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("a packet that is too long", "BadRequest"),
     ("a thousand of them", "answered a few times"),
     ("another session after that", "served"),
-    ("sessions that are not given back", "another each time"),
-    ("ask in the old ones", "not served"),
+    ("another session beside the first", "not served"),
+    ("the first", "served"),
     ("turn on without listening", "not all taken"),
     ("the end", "of all attacks"),
 ];
