@@ -227,14 +227,20 @@ static int keep(size_t which) {
 }
 
 // Another session after one that capd has ended, from the supervisor.
+static bool another(int patience_ms) {
+  for (int waited = 0; waited < patience_ms; waited += 1000) {
+    live();
+    if (!receive(CONTROL, 1000)) continue;
+    if (answer.length == 0 || is("\"stop\"")) leave();
+    if (is("\"session\"") && (session = keep(0)) >= 0) return true;
+  }
+  return false;
+}
+
 static bool renew(void) {
   close(session);
   tell((uint8_t[]){SESSION_LOST}, 1);
-  while (receive(CONTROL, PATIENCE_MS)) {
-    if (answer.length == 0 || is("\"stop\"")) leave();
-    if (!is("\"session\"") || (session = keep(0)) < 0) continue;
-    begin(CLAIM);
-    return !strcmp(ask(), "done");
-  }
-  return false;
+  if (!another(PATIENCE_MS)) return false;
+  begin(CLAIM);
+  return !strcmp(ask(), "done");
 }

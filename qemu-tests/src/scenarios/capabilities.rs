@@ -139,7 +139,7 @@ fn i2c(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
 fn lines(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
     steps.step(
         "irrigation: its lines are leased as they were granted",
-        "input consumer=iotwasm bias=pull-down edges=rising, output consumer=iotwasm",
+        "input bias=pull-down edges=rising consumer=iotwasm, output consumer=iotwasm",
         || {
             let of = |name: &str| format!("gpioinfo | sed -n 's/.*\"{name}\" *\\(.*\\)/\\1/p' | tr -d '\"'");
             Ok(format!("{}, {}", sh(vm, &of("button"))?, sh(vm, &of("led"))?))

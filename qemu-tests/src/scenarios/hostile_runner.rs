@@ -123,6 +123,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("a thousand of them", "answered a few times"),
     ("another session after that", "served"),
     ("another session beside the first", "not served"),
+    ("a third", "not given"),
     ("the first", "served"),
     ("turn on without listening", "not all taken"),
     ("the end", "of all attacks"),
