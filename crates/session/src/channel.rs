@@ -270,6 +270,7 @@ mod tests {
         for _ in 0..sent {
             assert_eq!(runner.receive(None).unwrap().descriptors.len(), MAX_DESCRIPTORS);
         }
+        assert_eq!(runner.receive(None).unwrap().descriptors.len(), 0);
         capd.send(&on, &beside).unwrap();
     }
 
