@@ -169,7 +169,7 @@ impl Session {
                 Some(request) => self.answer(request),
                 None => {
                     malformed += 1;
-                    self.deny("session".into(), "protocol", "a packet that is no request".into(), Error::BadRequest)
+                    self.protocol("a packet that is no request")
                 }
             };
             if !self.tell(&outcome) {
@@ -196,10 +196,7 @@ impl Session {
         match sent {
             Ok(()) => return true,
             Err(wire::SendError::Closed) => {}
-            Err(err) => {
-                self.deny("session".into(), "protocol", err.to_string(), Error::BadRequest);
-                self.wait_for_end();
-            }
+            Err(_) => self.wait_for_end(),
         }
         false
     }
@@ -208,9 +205,7 @@ impl Session {
     /// lines that it has leased stay its own until its end of the socket is closed, because a descriptor that was handed
     /// over cannot be taken back.
     fn wait_for_end(&mut self) {
-        let message = "the runner does not keep to the protocol and is not answered any more".to_owned();
-        iotwasm_kit::error!("session {} of {}: {message}", self.entry.id, self.payload);
-        self.deny("session".into(), "protocol", message, Error::BadRequest);
+        self.protocol("the runner does not keep to the protocol and is not answered any more");
         self.give_back();
         self.channel.wait_for_close();
     }
@@ -251,7 +246,7 @@ impl Session {
 
     fn claim(&mut self) -> Outcome {
         if self.activity.is_some() {
-            return self.deny("session".into(), "protocol", "it was claimed already".into(), Error::BadRequest);
+            return self.protocol("it was claimed already");
         }
         self.world.registry.settle(&self.entry);
         if !self.world.registry.claim(&self.entry) {
@@ -573,6 +568,11 @@ impl Session {
                 self.fault(&capability, &fault, |fault| translate::output_fault(actuator.output(), fault))
             }
         }
+    }
+
+    /// No runner of ours says so.
+    fn protocol(&self, message: &str) -> Outcome {
+        self.deny("session".into(), "protocol", message.to_owned(), Error::BadRequest)
     }
 
     /// Only a runner that was broken into asks so.
