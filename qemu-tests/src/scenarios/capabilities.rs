@@ -23,10 +23,17 @@ pub(crate) const DENIED: Scenario = Scenario {
     about: "every kind of denial, counted and told; another vendor's payload is refused the first one's line",
     run: |world, steps| {
         let repo = world.begin(&settings(&["pokes", "bolt/bolt-intruder", "bolt/bolt-meter"]))?;
+        sh(&mut world.vm, &format!("systemd-run --quiet --unit=watcher -p StandardOutput=truncate:{EVENTS} {WATCH}"))?;
         pokes(world, &repo, steps)?;
-        other_vendor(world, &repo, steps)
+        other_vendor(world, &repo, steps)?;
+        watched(&mut world.vm, steps)
     },
 };
+
+/// Somebody who watches capd's events, and where they go.
+const WATCH: &str = "varlinkctl call --more --json=short --timeout=infinity \
+    /run/iotwasm/capabilities.sock io.iotwasm.Capabilities.Monitor {}";
+const EVENTS: &str = "/run/qemu-events";
 
 /// What the sensor's example values come to.
 pub(super) const WEATHER: &str = "25.08 °C, 46.1 % humidity, 100.65 kPa";
@@ -223,6 +230,22 @@ fn pokes(world: &mut World, repo: &Repo, steps: &mut Steps) -> Result<()> {
         ("actuators.dimmer", "rate"),
     ];
     told(vm, steps, "pokes", &denials)
+}
+
+/// Whoever watches was told, and a payload that does all it can did not drown the others.
+fn watched(vm: &mut Vm, steps: &mut Steps) -> Result<()> {
+    for (kind, payload, capability) in [
+        ("claimed", "pokes", ""),
+        ("denied", "pokes", "i2c.eeprom"),
+        ("wrote", "pokes", "actuators.dimmer"),
+        ("denied", "bolt-intruder", "gpio.led"),
+    ] {
+        steps.step(&format!("who watches was told: {kind} {payload} {capability}"), "yes", || {
+            let words = format!("\"kind\":\"{kind}\",\"payload\":\"{payload}\",\"capability\":\"{capability}\"");
+            Ok(if sh(vm, &format!("grep -cF '{words}' {EVENTS} || true"))? == "0" { "no" } else { "yes" }.into())
+        })?;
+    }
+    steps.step("and watches on", "active", || sh(vm, "systemctl is-active watcher && systemctl stop watcher"))
 }
 
 /// bolt's tier has no light, and little of the pump.

@@ -1,4 +1,4 @@
-//! `iotwasm device monitor`: both daemons' streams, a line for each event.
+//! `iotwasm device monitor`: the daemons' streams, a line for each event.
 
 use std::fmt;
 use std::future::Future;
@@ -7,11 +7,12 @@ use std::pin::pin;
 use clap::Args;
 use futures_util::StreamExt as _;
 use indicatif::ProgressBar;
+use iotwasm_api::capabilities::{CapabilitiesProxy, Monitored as CapabilitiesEvent};
 use iotwasm_api::ota::{Monitored as OtaEvent, OtaProxy};
 use iotwasm_api::supervisor::{Monitored as SupervisorEvent, SupervisorProxy};
 use serde::Serialize;
 
-use super::client::{self, Error, OTA, SUPERVISOR};
+use super::client::{self, CAPD, Error, OTA, SUPERVISOR};
 use super::status::word;
 use crate::output::{Output, or_dash};
 use crate::progress;
@@ -23,24 +24,31 @@ pub(crate) struct Monitor {
     payload: Option<iotwasm_payload::PayloadId>,
 }
 
-/// An event of either daemon.
+/// An event of one of the daemons.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Event {
     Ota(OtaEvent),
     Supervisor(SupervisorEvent),
+    Capabilities(CapabilitiesEvent),
 }
 
 /// Ends when a daemon does. The outer error is of the daemons, the inner one of the output.
 pub(crate) async fn follow(args: &Monitor, output: &Output) -> Result<Result<(), crate::error::Error>, Error> {
     let mut ota = client::connect(OTA).await?;
     let mut supervisor = client::connect(SUPERVISOR).await?;
+    let mut capd = client::connect(CAPD).await?;
     let ota_events = OtaProxy::monitor(&mut ota).await.map_err(|err| Error::call(OTA, err))?;
     let supervisor_events =
         SupervisorProxy::monitor(&mut supervisor).await.map_err(|err| Error::call(SUPERVISOR, err))?;
-    let mut events = pin!(futures_util::stream::select(
+    let capd_events = CapabilitiesProxy::monitor(&mut capd).await.map_err(|err| Error::call(CAPD, err))?;
+    let daemons = futures_util::stream::select(
         ota_events.map(|reply| client::ota(reply).map(Event::Ota)),
         supervisor_events.map(|reply| client::supervisor(reply).map(Event::Supervisor)),
+    );
+    let mut events = pin!(futures_util::stream::select(
+        daemons,
+        capd_events.map(|reply| client::capd(reply).map(Event::Capabilities)),
     ));
     let bar = progress::bar(0, "{bytes}/{total_bytes} {bar:30} {bytes_per_sec}");
     let mut last = String::new();
@@ -75,6 +83,7 @@ impl Event {
         match self {
             Self::Ota(event) => event.attempt.as_ref().is_none_or(|attempt| attempt.payload == payload),
             Self::Supervisor(event) => event.event.status.payload == payload,
+            Self::Capabilities(event) => event.event.payload.is_empty() || event.event.payload == payload,
         }
     }
 
@@ -113,6 +122,11 @@ impl fmt::Display for Event {
                     write!(f, " ({reason})")?;
                 }
                 if status.message.is_empty() { Ok(()) } else { write!(f, ": {}", status.message) }
+            }
+            Self::Capabilities(CapabilitiesEvent { event }) => {
+                let said = [&event.payload, &event.capability, &event.message];
+                let said: Vec<&str> = said.into_iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+                write!(f, "capabilities: {}: {}", word(&event.kind), said.join(": "))
             }
         }
     }

@@ -108,6 +108,10 @@ fn capd(method: &str, _: &Value) -> Vec<Value> {
             "payload": "counter", "capability": "actuators.pump", "reason": "rate", "message": "too many writes", "count": 2,
             "last": "2026-01-02T03:04:05Z",
         }]}})],
+        "io.iotwasm.Capabilities.Monitor" => vec![json!({"continues": false, "parameters": {"event": {
+            "sequence": 8, "time": "2026-01-02T03:04:05Z", "kind": "denied", "payload": "counter",
+            "capability": "actuators.pump", "message": "too many writes",
+        }}})],
         other => panic!("unexpected {other}"),
     }
 }
@@ -182,17 +186,19 @@ fn a_call_that_is_refused_says_who_asked() {
 }
 
 #[test]
-fn the_monitor_prints_a_line_for_each_event_of_both_daemons() {
+fn the_monitor_prints_a_line_for_each_event_of_the_daemons() {
     let bench = device();
     let words = ask(&bench, &["device", "monitor"]).ok().out;
     let mut lines: Vec<&str> = words.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines.len(), 3, "{words}");
-    assert!(lines[0].starts_with("counter 1.1.0: self test, degraded"), "{words}");
-    assert_eq!(lines[1], "updates: downloading");
-    assert!(lines[2].starts_with("updates: idle; counter 1.2.0: rolled_back (heartbeat_missed)"), "{words}");
+    assert_eq!(lines.len(), 4, "{words}");
+    assert_eq!(lines[0], "capabilities: denied: counter: actuators.pump: too many writes");
+    assert!(lines[1].starts_with("counter 1.1.0: self test, degraded"), "{words}");
+    assert_eq!(lines[2], "updates: downloading");
+    assert!(lines[3].starts_with("updates: idle; counter 1.2.0: rolled_back (heartbeat_missed)"), "{words}");
     for line in ask(&bench, &["--json", "device", "monitor"]).ok().out.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
-        assert!(event.get("ota").is_some() || event.get("supervisor").is_some(), "{line}");
+        let daemons = ["ota", "supervisor", "capabilities"];
+        assert!(daemons.iter().any(|daemon| event.get(daemon).is_some()), "{line}");
     }
 }
