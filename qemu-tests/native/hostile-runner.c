@@ -156,6 +156,7 @@ static void round_capd(void) {
   report_errno("trace the supervisor", !ptrace(PTRACE_SEIZE, getppid(), 0, 0));
   int process = syscall(SYS_pidfd_open, getppid(), 0);
   report_errno("take a descriptor of the supervisor", syscall(SYS_pidfd_getfd, process, 0, 0) >= 0);
+  report_errno("look closed and keep what was leased", !shutdown(session, SHUT_RDWR));
   int other = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct sockaddr_un capd = {AF_UNIX, "/run/iotwasm/capabilities.sock"};
   if (other < 0 || connect(other, (struct sockaddr *)&capd, sizeof capd)) return report_errno("call capd", false);

@@ -56,6 +56,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("look at the supervisor's descriptors", "ENOENT"),
     ("trace the supervisor", "EPERM"),
     ("take a descriptor of the supervisor", "EPERM"),
+    ("look closed and keep what was leased", "EPERM"),
     ("call capd", "EPERM"),
     // Other processes and services.
     ("signal the supervisor", "EPERM"),
@@ -129,9 +130,9 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("the end", "of all attacks"),
 ];
 
-/// The device from the kernel's side: what none of it may change.
+/// The device from the kernel's side: what none of it may change. The light was granted.
 fn hardware(vm: &mut Vm) -> Result<String> {
-    let lines = sh(vm, "gpioinfo | grep -E '\"(button|led|valve|pump)\"' | sed 's/consumer=.*//' | xargs")?;
+    let lines = sh(vm, "gpioinfo | grep -E '\"(button|valve|pump)\"' | sed 's/consumer=.*//' | xargs")?;
     let ratio = attribute(vm, "bme280", "in_temp_oversampling_ratio")?;
     let bias = attribute(vm, "iotwasm-dummy", "in_accel_x_calibbias")?;
     let registers = [register(vm, 0x50, 0xf0)?, register(vm, 0x50, 0x80)?, register(vm, 0x50, 0x7f)?].join(" ");

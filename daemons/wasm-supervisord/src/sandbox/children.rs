@@ -36,6 +36,8 @@ const REFUSED: &[i64] = &[
     libc::SYS_listen,
     libc::SYS_accept,
     libc::SYS_accept4,
+    // To capd a session whose end is shut looks like one that is closed, and its leases are others' to have.
+    libc::SYS_shutdown,
     libc::SYS_ptrace,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
