@@ -261,9 +261,8 @@ impl Session {
             }
         };
         let (Ok(theirs), table) = (activity.try_clone(), self.table()) else { return Err(Error::HardwareFault).into() };
-        if self.activity.replace(Arc::new(activity)).is_none() {
-            self.world.notices.post(EventKind::Claimed, &self.payload, "", &format!("session {}", self.entry.id));
-        }
+        self.activity = Some(Arc::new(activity));
+        self.world.notices.post(EventKind::Claimed, &self.payload, "", &format!("session {}", self.entry.id));
         Outcome { answer: Ok(Reply::Claimed(table)), descriptors: vec![theirs.into()] }
     }
 
