@@ -64,8 +64,9 @@ pub struct Files {
     pub uki: Artifact,
     /// The EFI system partition that holds the UKI.
     pub esp: Artifact,
-    /// The RAUC bundle that holds `rootfs` and `esp`.
-    pub bundle: Bundle,
+    /// The RAUC bundle that holds `rootfs` and `esp`; none where the release was built without a key to sign it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Bundle>,
 }
 
 /// One file.
@@ -246,16 +247,17 @@ impl Release {
 
 impl Files {
     fn check(&self) -> Result<(), ReleaseError> {
-        let bundle = &self.bundle;
-        let files = [("rootfs", &self.rootfs), ("uki", &self.uki), ("esp", &self.esp), ("bundle", &bundle.file)];
+        let files = [("rootfs", &self.rootfs), ("uki", &self.uki), ("esp", &self.esp)];
+        let bundle = self.bundle.iter().map(|bundle| ("bundle", &bundle.file));
         let mut names = BTreeSet::new();
-        for (field, file) in files {
+        for (field, file) in files.into_iter().chain(bundle) {
             rule(is_file_name(&file.name), &format!("files.{field}.name"), "is not a plain file name")?;
             rule(names.insert(&file.name), &format!("files.{field}.name"), "is another file's name too")?;
             rule(file.length > 0, &format!("files.{field}.length"), "is 0")?;
         }
         let whole = self.rootfs.length.is_multiple_of(BLOCK);
         rule(whole, "files.rootfs.length", "is not a multiple of 4096")?;
+        let Some(bundle) = &self.bundle else { return Ok(()) };
         let inside = bundle.payload_length > 0
             && bundle.payload_length.is_multiple_of(BLOCK)
             && bundle.payload_length < bundle.file.length;

@@ -30,7 +30,11 @@ fn release() -> Release {
             rootfs: file("rootfs.img", 12288),
             uki: file("uki.efi", 1000),
             esp: file("esp.img", 4096),
-            bundle: Bundle { file: file("firmware.raucb", 9000), payload_length: 8192, payload_sha256: digest(9) },
+            bundle: Some(Bundle {
+                file: file("firmware.raucb", 9000),
+                payload_length: 8192,
+                payload_sha256: digest(9),
+            }),
         },
         verity: Verity { root_hash: digest(1), hash_offset: 8192, salt: digest(2) },
         pcrs: Pcrs {
@@ -40,6 +44,17 @@ fn release() -> Release {
         ima: vec![entry("/usr/bin/a"), entry("/usr/bin/b"), entry("/usr/libexec/runner")],
         runner: entry("/usr/libexec/runner"),
     }
+}
+
+fn bundle(release: &mut Release) -> &mut Bundle {
+    release.files.bundle.as_mut().unwrap()
+}
+
+#[test]
+fn a_release_without_a_bundle_is_one() {
+    let mut release = release();
+    release.files.bundle = None;
+    assert_eq!(Release::parse(&release.to_json().unwrap()).unwrap(), release);
 }
 
 #[test]
@@ -83,8 +98,8 @@ fn what_breaks_a_rule_is_refused_and_never_written() {
         ("files.esp.name", |r| r.files.esp.name = "uki.efi".into()),
         ("files.esp.length", |r| r.files.esp.length = 0),
         ("files.rootfs.length", |r| r.files.rootfs.length += 1),
-        ("files.bundle.payload_length", |r| r.files.bundle.payload_length = 12288),
-        ("files.bundle.payload_length", |r| r.files.bundle.payload_length = 100),
+        ("files.bundle.payload_length", |r| bundle(r).payload_length = 12288),
+        ("files.bundle.payload_length", |r| bundle(r).payload_length = 100),
         ("verity.hash_offset", |r| r.verity.hash_offset = 0),
         ("verity.hash_offset", |r| r.verity.hash_offset = 12288),
         ("pcrs.pcr4", |r| r.pcrs.pcr4.truncate(1)),
