@@ -9,6 +9,7 @@ pub mod measured;
 #[cfg(feature = "predict")]
 pub mod predict;
 pub mod release;
+pub mod target;
 
 pub use digest::Digest;
 pub use release::{Release, ReleaseError};

@@ -14,7 +14,8 @@ pub fn is_measured(path: &str, mode: u32, head: &[u8]) -> bool {
 /// `libc.so.6`, `gpio-sim.ko`, `virtio_blk.ko.xz`.
 fn is_named_as_code(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let library = name.ends_with(".so") || name.split_once(".so.").is_some_and(|(stem, _)| !stem.is_empty());
+    let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let library = name.ends_with(".so") || name.split_once(".so.").is_some_and(|(_, rest)| is_number(rest));
     // A compressed module is measured as it lies on the disk: the kernel reads the file, then unpacks it.
     let module = ["", ".xz", ".zst", ".gz"].iter().any(|packed| name.ends_with(&format!(".ko{packed}")));
     library || module
@@ -41,7 +42,8 @@ mod tests {
 
     #[test]
     fn data_are_not() {
-        for path in ["/etc/fstab", "/usr/share/a.socket", "/usr/lib/os-release", "/usr/share/so.txt", "/etc/.so.conf"] {
+        for path in ["/etc/fstab", "/usr/share/a.socket", "/usr/lib/os-release", "/usr/share/so.txt", "/etc/ld.so.conf"]
+        {
             assert!(!is_measured(path, 0o644, b"text"), "{path}");
         }
     }
