@@ -38,16 +38,53 @@ fn two_builds_of_one_input_are_identical() {
     let payload = |bench: &Bench, name: &str, length: u64| bench.read(name)[..length as usize].to_vec();
     let length = one.files.bundle.as_ref().unwrap().payload_length;
     assert!(payload(&first, "out/firmware.raucb", length) == payload(&second, "elsewhere/out/firmware.raucb", length));
-    let whole = first.read("out/firmware.raucb");
-    let tree = verity_tree_length(length);
-    let signature = whole.len() as u64 - length - tree;
-    assert!((1000..16_384).contains(&signature), "behind the payload: {tree} bytes of tree, {signature} of signature");
+    let (signed_one, signed_two) =
+        (behind(&first, "out/firmware.raucb", length), behind(&second, "elsewhere/out/firmware.raucb", length));
+    assert_ne!(signed_one.salt, signed_two.salt, "RAUC took a constant salt; then the whole tree could be compared");
+    assert_eq!(signed_one.rest, signed_two.rest, "all else that is signed");
     // And release.json is the same but for what names the bundle as a whole.
     for release in [&mut one, &mut two] {
         let bundle = release.files.bundle.as_mut().unwrap();
         (bundle.file.length, bundle.file.sha256) = (1 << 40, iotwasm_firmware::Digest::ZERO);
     }
     assert_eq!(one.to_json().unwrap(), two.to_json().unwrap());
+}
+
+/// What RAUC signed.
+struct Signed {
+    salt: String,
+    /// The manifest but for the tree's salt and root hash.
+    rest: Vec<String>,
+}
+
+/// Takes apart what is behind a bundle's payload: the payload's hash tree, the signature, the signature's length in 8 bytes;
+/// and checks that there is nothing else.
+fn behind(bench: &Bench, name: &str, payload: u64) -> Signed {
+    let bundle = bench.read(name);
+    let (rest, length) = bundle.split_last_chunk().unwrap();
+    let length = u64::from_be_bytes(*length) as usize;
+    let signature = rest.len() - length;
+    assert_eq!(signature as u64, payload + verity_tree_length(payload));
+    bench.write("signature.der", &rest[signature..], 0o644);
+    let mut cms = Command::new("openssl");
+    cms.args(["cms", "-verify", "-binary", "-noverify", "-inform", "DER", "-in"]).arg(bench.path("signature.der"));
+    let manifest = run(&mut cms).ok().out;
+    let value = |key: &str| -> String {
+        manifest.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_else(|| panic!("{key} in {manifest}")).into()
+    };
+    let (salt, root_hash) = (value("verity-salt="), value("verity-hash="));
+    // The tree is the payload's own, under this salt and no other.
+    let verify = |salt: &str| {
+        let mut command = Command::new("veritysetup");
+        command.arg("verify").args([bench.path(name), bench.path(name)]).arg(&root_hash).arg("--no-superblock");
+        command.args(["--format=1", "--hash=sha256", &format!("--salt={salt}"), &format!("--hash-offset={payload}")]);
+        run(command.arg(format!("--data-blocks={}", payload / BLOCK)))
+    };
+    verify(&salt).ok();
+    assert_ne!(verify(&"0".repeat(64)).code, 0);
+    let changes = |line: &&str| line.starts_with("verity-salt=") || line.starts_with("verity-hash=");
+    let rest = manifest.lines().filter(|line| !changes(line)).map(str::to_owned).collect();
+    Signed { salt, rest }
 }
 
 /// Length of dm-verity's hash tree without a superblock: 128 hashes in a block, level upon level.
