@@ -51,7 +51,7 @@ pub(crate) enum Error {
     NoKey { role: String },
     #[error("there is no vendor {vendor} in the repository; add it with iotwasm repo add-vendor")]
     NoVendor { vendor: String },
-    #[error("the vendor {vendor} is in the repository already")]
+    #[error("the role {vendor} is in the repository already")]
     VendorExists { vendor: String },
     #[error("{role} is no role of the repository")]
     NoRole { role: String },
@@ -61,8 +61,16 @@ pub(crate) enum Error {
         #[source]
         err: io::Error,
     },
-    #[error("{} of the payloads cannot be published, and nothing was:{}", refused.len(), listed(refused))]
+    #[error("{} of the releases cannot be published, and nothing was:{}", refused.len(), listed(refused))]
     Refused { refused: Vec<(PathBuf, Vec<String>)> },
+    #[error("the repository has no role firmware; make its key and add it with iotwasm repo add-firmware")]
+    NoFirmware,
+    #[error("in the metadata of {target}")]
+    Firmware {
+        target: String,
+        #[source]
+        err: iotwasm_firmware::target::TargetError,
+    },
     #[error("could not describe {target}")]
     Describe {
         target: String,
@@ -92,9 +100,11 @@ pub(crate) enum Error {
 impl Failure for Error {
     fn exit_code(&self) -> Code {
         match self {
-            Self::NoRepository { .. } | Self::Altered { .. } | Self::NotListed { .. } | Self::Target { .. } => {
-                Code::Config
-            }
+            Self::NoRepository { .. }
+            | Self::Altered { .. }
+            | Self::NotListed { .. }
+            | Self::Target { .. }
+            | Self::Firmware { .. } => Code::Config,
             Self::WhichKey { .. } | Self::NoSuchKey { .. } => Code::Usage,
             Self::Keys(err) => err.exit_code(),
             _ => Code::Other,

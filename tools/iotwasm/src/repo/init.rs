@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use iotwasm_firmware::target::ROLE as FIRMWARE;
 use iotwasm_payload::Vendor;
 use iotwasm_trust::repo::{Document, PublicKey};
 use jiff::Timestamp;
@@ -24,6 +25,9 @@ pub(crate) struct Init {
     /// A vendor that may publish; may be given several times.
     #[arg(long = "vendor", value_name = "NAME", value_parser = parse_vendor)]
     vendors: Vec<Vendor>,
+    /// Make the role firmware, which publishes firmware releases.
+    #[arg(long)]
+    firmware: bool,
     #[command(flatten)]
     expiry: Expiry,
 }
@@ -53,10 +57,10 @@ pub(crate) fn run(args: &Init) -> Result<Change, Error> {
 
     let mut targets = Document::new_targets("targets", args.expiry.of("targets", now));
     let mut vendors = Vec::new();
-    for vendor in &args.vendors {
-        let keys = named(&keyring, vendor.as_str())?;
-        targets.delegate(&delegation(vendor.as_str(), &public(&keys)));
-        let mut role = Document::new_targets(vendor.as_str(), args.expiry.of(vendor.as_str(), now));
+    for vendor in args.firmware.then_some(FIRMWARE).into_iter().chain(args.vendors.iter().map(Vendor::as_str)) {
+        let keys = named(&keyring, vendor)?;
+        targets.delegate(&delegation(vendor, &public(&keys)));
+        let mut role = Document::new_targets(vendor, args.expiry.of(vendor, now));
         role.sign(&sign::load(&keys)?);
         vendors.push(role);
     }

@@ -7,6 +7,7 @@
 
 mod error;
 mod expiry;
+mod firmware;
 mod init;
 mod open;
 mod publish;
@@ -33,7 +34,7 @@ use crate::output::Output;
 pub(crate) enum Command {
     /// Make a repository.
     #[command(after_help = "Example:
-  iotwasm repo init --repo repo --keys keys --vendor acme
+  iotwasm repo init --repo repo --keys keys --vendor acme --firmware
 
 Devices are built with repo/metadata/1.root.json as /usr/share/iotwasm/root.json: it is what they trust.")]
     Init(init::Init),
@@ -42,16 +43,25 @@ Devices are built with repo/metadata/1.root.json as /usr/share/iotwasm/root.json
   iotwasm keys generate --dir keys acme
   iotwasm repo add-vendor --repo repo --keys keys acme")]
     AddVendor(vendor::AddVendor),
-    /// Check payloads and publish them under their vendors.
-    #[command(after_help = "Example:
+    /// Let the role firmware publish firmware releases; vendors of payloads cannot.
+    #[command(after_help = "Examples:
+  iotwasm keys generate --dir keys firmware
+  iotwasm repo add-firmware --repo repo --keys keys")]
+    AddFirmware(vendor::AddFirmware),
+    /// Check payloads and publish them under their vendors; and firmware releases, under firmware.
+    #[command(after_help = "Examples:
   iotwasm repo publish --repo repo --keys keys counter-1.0.0.wasm
+  iotwasm repo publish --repo repo --keys keys --firmware release
+
+A firmware release is the folder that iotwasm-release build made.
 
 Devices take the highest version that fits their board and is not withdrawn. Needs the keys of the vendor, of snapshot
 and of timestamp. Publishing the same file again changes nothing.")]
     Publish(publish::Publish),
     /// Take a version back: devices go to the highest version that is left.
-    #[command(after_help = "Example:
-  iotwasm repo withdraw --repo repo --keys keys --reason 'the pump runs dry' counter@1.2.0")]
+    #[command(after_help = "Examples:
+  iotwasm repo withdraw --repo repo --keys keys --reason 'the pump runs dry' counter@1.2.0
+  iotwasm repo withdraw --repo repo --keys keys --reason 'no sound' --firmware acme-gateway@1.4.0")]
     Withdraw(withdraw::Withdraw),
     /// Sign again, so that metadata does not expire. Run it daily.
     #[command(after_help = "Examples:
@@ -89,6 +99,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), crate::error:
     match command {
         Command::Init(args) => output.print(&init::run(&args)?),
         Command::AddVendor(args) => output.print(&vendor::run(&args)?),
+        Command::AddFirmware(args) => output.print(&vendor::add_firmware(&args)?),
         Command::Publish(args) => output.print(&publish::run(&args)?),
         Command::Withdraw(args) => output.print(&withdraw::run(&args)?),
         Command::Refresh(args) => output.print(&refresh::run(&args)?),
@@ -101,7 +112,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), crate::error:
 pub(crate) fn key_ids(repo: &std::path::Path) -> Result<Vec<(String, Vec<String>)>, Error> {
     let opened = open::Opened::open(repo)?;
     let top = ["root", "targets", "snapshot", "timestamp"].map(str::to_owned);
-    top.into_iter().chain(opened.vendors()).map(|role| Ok((role.clone(), opened.signers(&role)?.ids))).collect()
+    top.into_iter().chain(opened.delegated()).map(|role| Ok((role.clone(), opened.signers(&role)?.ids))).collect()
 }
 
 /// What a change of the repository did.

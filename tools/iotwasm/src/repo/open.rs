@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use iotwasm_firmware::target::ROLE as FIRMWARE;
 use iotwasm_trust::repo::{Document, PublicKey, Repo, RepoError};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -79,12 +80,18 @@ impl Opened {
         result.map_err(|err| Error::Use { path: self.path.clone(), err })
     }
 
-    /// The names of the vendors, in the order in which they were added.
+    /// The names of the vendors, in the order in which they were added. The role of firmware is none: what it signs is no
+    /// payload.
     pub(crate) fn vendors(&self) -> Vec<String> {
+        self.delegated().into_iter().filter(|role| role != FIRMWARE).collect()
+    }
+
+    /// The names of all roles below targets.
+    pub(crate) fn delegated(&self) -> Vec<String> {
         self.targets.delegated()
     }
 
-    /// A vendor's metadata, verified.
+    /// The metadata of a vendor, or of firmware, verified.
     pub(crate) fn vendor(&self, vendor: &str) -> Result<Document, Error> {
         let signers = self.signers(vendor)?;
         let document = self.used(self.repo.role(vendor))?;

@@ -13,7 +13,7 @@ use super::error::findings;
 use super::expiry::Expiry;
 use super::open::Opened;
 use super::sign::{self, Publisher};
-use super::{Change, Error, Place};
+use super::{Change, Error, Place, firmware};
 use crate::keyring::Keyring;
 use crate::progress;
 
@@ -25,8 +25,11 @@ pub(crate) struct Publish {
     #[arg(long, hide = true)]
     unchecked: bool,
     /// Packed payloads.
-    #[arg(value_name = "PAYLOAD.wasm", required = true)]
+    #[arg(value_name = "PAYLOAD.wasm", required_unless_present = "firmware")]
     files: Vec<PathBuf>,
+    /// Folder of a firmware release; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    firmware: Vec<PathBuf>,
     #[command(flatten)]
     expiry: Expiry,
 }
@@ -36,6 +39,15 @@ struct Candidate {
     bytes: Vec<u8>,
     target: PayloadTarget,
     name: TargetName,
+}
+
+/// A file to publish under a role.
+pub(super) struct Item {
+    pub(super) role: String,
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    /// What the role says of it.
+    pub(super) custom: Option<serde_json::Value>,
 }
 
 /// What a candidate is beside what is published.
@@ -63,16 +75,62 @@ pub(crate) fn run(args: &Publish) -> Result<Change, Error> {
             Err(why) => refused.push((candidate.path.clone(), vec![why])),
         }
     }
+    let new: Vec<PathBuf> = new.into_iter().map(|candidate| candidate.path.clone()).collect();
+    let mut items = Vec::new();
+    for candidate in candidates.into_iter().filter(|candidate| new.contains(&candidate.path)) {
+        items.push(candidate.item()?);
+    }
+    add_firmware(args, &opened, &mut roles, &mut items, &mut refused, &mut change)?;
     if !refused.is_empty() {
         return Err(Error::Refused { refused });
     }
     for name in &change.unchanged {
         change.notes.push(format!("{name} is published already, unchanged"));
     }
-    if !new.is_empty() {
-        publish(args, &opened, roles, &new, &mut change)?;
+    if !items.is_empty() {
+        publish(args, &opened, roles, &items, &mut change)?;
     }
     Ok(change)
+}
+
+/// Adds the firmware releases that were asked for to what is about to be published, or to what is refused.
+fn add_firmware(
+    args: &Publish,
+    opened: &Opened,
+    roles: &mut BTreeMap<String, Document>,
+    items: &mut Vec<Item>,
+    refused: &mut Vec<(PathBuf, Vec<String>)>,
+    change: &mut Change,
+) -> Result<(), Error> {
+    if args.firmware.is_empty() {
+        return Ok(());
+    }
+    let role = firmware::role(opened)?.ok_or(Error::NoFirmware)?;
+    for dir in &args.firmware {
+        let standing = firmware::read(dir).and_then(|candidate| {
+            let twice = candidate.items.iter().any(|item| items.iter().any(|other| other.name == item.name));
+            if twice {
+                return Err("another folder has the same version".to_owned());
+            }
+            Ok((firmware::is_published(&candidate, &role)?, candidate))
+        });
+        match standing {
+            Ok((true, candidate)) => change.unchanged.extend(candidate.items.map(|item| item.name)),
+            Ok((false, candidate)) => items.extend(candidate.items),
+            Err(why) => refused.push((dir.clone(), vec![why])),
+        }
+    }
+    roles.insert(role.role.clone(), role);
+    Ok(())
+}
+
+impl Candidate {
+    fn item(self) -> Result<Item, Error> {
+        let Self { bytes, target, name, .. } = self;
+        let custom = target.to_custom().map_err(|err| Error::Describe { target: name.to_string(), err })?;
+        let custom = Some(json!({ CUSTOM_KEY: custom }));
+        Ok(Item { role: name.vendor.to_string(), name: name.to_string(), bytes, custom })
+    }
 }
 
 fn read(args: &Publish, refused: &mut Vec<(PathBuf, Vec<String>)>) -> Result<Vec<Candidate>, Error> {
@@ -131,38 +189,32 @@ fn publish(
     args: &Publish,
     opened: &Opened,
     mut roles: BTreeMap<String, Document>,
-    new: &[&Candidate],
+    new: &[Item],
     change: &mut Change,
 ) -> Result<(), Error> {
     let keyring = Keyring::load(&args.place.keys)?;
-    let mut vendors: Vec<&str> = new.iter().map(|candidate| candidate.name.vendor.as_str()).collect();
-    vendors.sort_unstable();
-    vendors.dedup();
-    roles.retain(|vendor, _| vendors.contains(&vendor.as_str()));
+    roles.retain(|role, _| new.iter().any(|item| item.role == *role));
     let mut keys = BTreeMap::new();
-    for vendor in roles.keys() {
-        keys.insert(vendor.clone(), sign::keys_of(&keyring, &opened.signers(vendor)?)?);
+    for role in roles.keys() {
+        keys.insert(role.clone(), sign::keys_of(&keyring, &opened.signers(role)?)?);
     }
     let publisher = Publisher::new(opened, &keyring, &args.expiry)?;
 
     // Files first: nothing refers to them yet.
     let bar = progress::bar(new.len() as u64, "{bar:30} {pos}/{len} {wide_msg}");
-    for candidate in new {
-        let name = candidate.name.to_string();
+    for Item { role, name, bytes, custom } in new {
         bar.set_message(name.clone());
-        let custom = candidate.target.to_custom().map_err(|err| Error::Describe { target: name.clone(), err })?;
-        let custom = json!({ CUSTOM_KEY: custom });
-        let info = opened.used(opened.repo.add_target_file(&name, &candidate.bytes, Some(custom)))?;
-        if let Some(role) = roles.get_mut(candidate.name.vendor.as_str()) {
-            role.add_target(&name, &info);
+        let info = opened.used(opened.repo.add_target_file(name, bytes, custom.clone()))?;
+        if let Some(role) = roles.get_mut(role) {
+            role.add_target(name, &info);
         }
         change.note(format!("published {name} ({} bytes, sha256 {})", info.length, digest(&info)));
-        change.targets.push(name);
+        change.targets.push(name.clone());
         bar.inc(1);
     }
     bar.finish_and_clear();
-    for (vendor, role) in &mut roles {
-        role.bump().set_expires(args.expiry.of(vendor, opened.now)).sign(&keys[vendor]);
+    for (name, role) in &mut roles {
+        role.bump().set_expires(args.expiry.of(name, opened.now)).sign(&keys[name]);
     }
     publisher.publish(opened, &roles.values().collect::<Vec<_>>(), change)
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Refresh) -> Result<Change, Error> {
     let wanted = |role: &str| args.roles.iter().any(|wanted| wanted.as_str() == role);
     let mut change = Change::new();
 
-    let vendors = opened.vendors();
+    let vendors = opened.delegated();
     for role in args.roles.iter().map(RoleName::as_str) {
         let known = opened.root.role_keys(role).is_some() || vendors.iter().any(|vendor| vendor == role);
         if !known {

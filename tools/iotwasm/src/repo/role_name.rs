@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
+use iotwasm_firmware::target::ROLE as FIRMWARE;
 use iotwasm_payload::Vendor;
 use iotwasm_payload::id::BadName;
 
 /// The top-level roles.
 const TOP: [&str; 4] = ["root", "targets", "snapshot", "timestamp"];
 
-/// A top-level role, or a vendor.
+/// A top-level role, firmware, or a vendor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RoleName(String);
 
@@ -32,6 +33,9 @@ pub(crate) fn parse_vendor(text: &str) -> Result<Vendor, String> {
     if TOP.contains(&text) || text == "mirrors" {
         return Err(format!("{text} is a role of TUF itself"));
     }
+    if text == FIRMWARE {
+        return Err(format!("{text} is the role of firmware, and no vendor's; see iotwasm repo add-firmware"));
+    }
     text.parse().map_err(|err: BadName| err.to_string())
 }
 
@@ -39,7 +43,7 @@ pub(crate) fn parse_vendor(text: &str) -> Result<Vendor, String> {
 mod tests {
     #[test]
     fn a_vendor_cannot_take_the_name_of_a_top_level_role() {
-        for name in ["root", "targets", "snapshot", "timestamp", "mirrors", "Acme", "a/b", ""] {
+        for name in ["root", "targets", "snapshot", "timestamp", "mirrors", "firmware", "Acme", "a/b", ""] {
             assert!(super::parse_vendor(name).is_err(), "{name:?}");
         }
         assert_eq!(super::parse_vendor("acme").unwrap().as_str(), "acme");

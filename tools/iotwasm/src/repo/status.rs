@@ -10,8 +10,8 @@ use iotwasm_trust::repo::Document;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::Error;
 use super::open::Opened;
+use super::{Error, firmware};
 use crate::age::Age;
 use crate::keyring::Keyring;
 use crate::output::{Output, Table, or_dash};
@@ -56,7 +56,12 @@ fn look(args: &Status) -> Result<(Report, Timestamp), Error> {
         roles.push(role(&document, &opened, &keyring)?);
         payloads.extend(document.target_names().iter().filter_map(|name| payload(name, &document)));
     }
-    Ok((Report { repository: args.repo.clone(), roles, payloads }, opened.now))
+    let mut releases = Vec::new();
+    if let Some(document) = firmware::role(&opened)? {
+        roles.push(role(&document, &opened, &keyring)?);
+        releases.extend(firmware::bundles(&document).into_iter().map(FirmwareReport::from));
+    }
+    Ok((Report { repository: args.repo.clone(), roles, payloads, firmware: releases }, opened.now))
 }
 
 fn role(document: &Document, opened: &Opened, keyring: &Keyring) -> Result<RoleReport, Error> {
@@ -106,6 +111,31 @@ struct Report {
     repository: PathBuf,
     roles: Vec<RoleReport>,
     payloads: Vec<PayloadReport>,
+    firmware: Vec<FirmwareReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct FirmwareReport {
+    target: String,
+    compatible: String,
+    version: String,
+    bytes: u64,
+    sha256: String,
+    /// The reason of its withdrawal.
+    withdrawn: Option<String>,
+}
+
+impl From<firmware::Bundle> for FirmwareReport {
+    fn from(bundle: firmware::Bundle) -> Self {
+        Self {
+            target: bundle.name.to_string(),
+            compatible: bundle.target.compatible,
+            version: bundle.target.version.to_string(),
+            bytes: bundle.info.length,
+            sha256: bundle.info.hashes.sha256.map(hex::encode).unwrap_or_default(),
+            withdrawn: bundle.target.withdrawn.map(|withdrawn| withdrawn.reason),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +190,21 @@ impl fmt::Display for Report {
                 payload.withdrawn.as_deref().map(or_dash).unwrap_or_default(),
             ]);
         }
-        if table.is_empty() { f.write_str("no payloads") } else { table.fmt(f) }
+        if table.is_empty() {
+            f.write_str("no payloads")?;
+        } else {
+            table.fmt(f)?;
+        }
+        let mut table = Table::new(["FIRMWARE", "VERSION", "BYTES", "SHA256", "WITHDRAWN"]);
+        for release in &self.firmware {
+            table.row([
+                release.compatible.clone(),
+                release.version.clone(),
+                release.bytes.to_string(),
+                release.sha256.chars().take(12).collect(),
+                release.withdrawn.as_deref().map(or_dash).unwrap_or_default(),
+            ]);
+        }
+        if table.is_empty() { Ok(()) } else { write!(f, "\n{table}") }
     }
 }

@@ -3,6 +3,7 @@
 
 mod common;
 mod device;
+mod firmware;
 mod interruption;
 mod keys;
 mod payload;

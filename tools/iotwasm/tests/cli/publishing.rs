@@ -53,7 +53,7 @@ fn every_refusal_of_every_file_is_told_and_nothing_is_published() {
 
     let refused = bench.repo("publish", &[&good, "packed.wasm", "text.wasm"]);
     let refused =
-        refused.fails(1, "2 of the payloads").fails(1, "gettimeofday").fails(1, "self-test").fails(1, "text.wasm");
+        refused.fails(1, "2 of the releases").fails(1, "gettimeofday").fails(1, "self-test").fails(1, "text.wasm");
     assert_eq!(refused.err.trim_end().lines().count(), 1);
     assert!(bench.device().names("acme/*/*").is_empty());
 }

@@ -1,0 +1,135 @@
+//! `iotwasm-release keys`: keys in files, for tests and first steps.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::tool::Tool;
+
+/// How long the certificates hold, in days.
+const DAYS: &str = "3650";
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Folder to make; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// A certificate to make.
+struct Certificate<'a> {
+    /// Below the folder; `.key` and `.pem` are added.
+    name: &'a str,
+    subject: &'a str,
+    /// RSA, in bits. A signature by RSA (PKCS #1 v1.5) is the same each time.
+    bits: u32,
+    /// Its issuer's name; none signs itself.
+    issuer: Option<&'a str>,
+    extensions: &'a [&'a str],
+}
+
+const CA: &str = "basicConstraints=critical,CA:TRUE";
+const SIGNS_CERTIFICATES: &str = "keyUsage=critical,keyCertSign,cRLSign";
+
+/// RAUC checks the purpose `codesign`: the extension stands in the signer, and in no CA above it.
+const CHAIN: [Certificate<'static>; 6] = [
+    Certificate {
+        name: "rauc/root",
+        subject: "/O=iotwasm test/CN=bundle root",
+        bits: 3072,
+        issuer: None,
+        extensions: &[CA, SIGNS_CERTIFICATES],
+    },
+    Certificate {
+        name: "rauc/intermediate",
+        subject: "/O=iotwasm test/CN=bundle intermediate",
+        bits: 3072,
+        issuer: Some("rauc/root"),
+        extensions: &["basicConstraints=critical,CA:TRUE,pathlen:0", SIGNS_CERTIFICATES],
+    },
+    Certificate {
+        name: "rauc/signer",
+        subject: "/O=iotwasm test/CN=bundle signer",
+        bits: 3072,
+        issuer: Some("rauc/intermediate"),
+        extensions: &[
+            "basicConstraints=critical,CA:FALSE",
+            "keyUsage=critical,digitalSignature",
+            "extendedKeyUsage=critical,codeSigning",
+        ],
+    },
+    // Firmware is sure to take RSA of 2048 bits, and nothing else.
+    Certificate {
+        name: "uki/PK",
+        subject: "/O=iotwasm test/CN=platform key",
+        bits: 2048,
+        issuer: None,
+        extensions: &[CA, SIGNS_CERTIFICATES],
+    },
+    Certificate {
+        name: "uki/KEK",
+        subject: "/O=iotwasm test/CN=key exchange key",
+        bits: 2048,
+        issuer: Some("uki/PK"),
+        extensions: &[CA, SIGNS_CERTIFICATES],
+    },
+    Certificate {
+        name: "uki/db",
+        subject: "/O=iotwasm test/CN=UKI signer",
+        bits: 2048,
+        issuer: Some("uki/KEK"),
+        extensions: &[
+            "basicConstraints=critical,CA:FALSE",
+            "keyUsage=critical,digitalSignature",
+            "extendedKeyUsage=codeSigning",
+        ],
+    },
+];
+
+pub(crate) fn run(args: &Keys) -> Result<(), Error> {
+    let out = &args.out;
+    if fs::symlink_metadata(out).is_ok() {
+        return Err(Error::Exists { path: out.clone() });
+    }
+    // A run that was cut short leaves no folder that looks like keys.
+    let partial = crate::build::partial(out, 0o700)?;
+    for folder in ["rauc", "uki"] {
+        let path = partial.path().join(folder);
+        DirBuilder::new().mode(0o700).create(&path).map_err(|err| Error::Write { path, err })?;
+    }
+    for certificate in &CHAIN {
+        make(certificate, partial.path())?;
+    }
+    for name in ["uki/PK", "uki/KEK", "uki/db"] {
+        let at = partial.path().join(name);
+        let convert = Tool::new("openssl", "openssl").args(["x509", "-outform", "DER", "-in"]);
+        convert.arg(at.with_extension("pem")).arg("-out").arg(at.with_extension("der")).run()?;
+    }
+    crate::build::finish(partial, out)?;
+    iotwasm_kit::info!(
+        "made {}: rauc/ signs bundles (its root.pem is a device's keyring), uki/ signs UKIs",
+        out.display()
+    );
+    Ok(())
+}
+
+fn make(certificate: &Certificate<'_>, dir: &Path) -> Result<(), Error> {
+    let at = dir.join(certificate.name);
+    let (key, pem) = (at.with_extension("key"), at.with_extension("pem"));
+    let mut tool = Tool::new("openssl", "openssl")
+        .args(["req", "-x509", "-noenc", "-sha256", "-days", DAYS, "-subj", certificate.subject])
+        .args(["-newkey", &format!("rsa:{}", certificate.bits)])
+        .args(["-config", "/dev/null"]);
+    for extension in certificate.extensions {
+        tool = tool.args(["-addext", extension]);
+    }
+    if let Some(issuer) = certificate.issuer {
+        let issuer = dir.join(issuer);
+        tool = tool.arg("-CA").arg(issuer.with_extension("pem")).arg("-CAkey").arg(issuer.with_extension("key"));
+    }
+    tool.arg("-keyout").arg(&key).arg("-out").arg(&pem).run()?;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).map_err(|err| Error::Write { path: key, err })
+}
