@@ -23,6 +23,8 @@ pub const MAX_PATH: usize = 4096;
 pub const MAX_COMPATIBLE: usize = 128;
 /// Longest version, in bytes.
 pub const MAX_VERSION: usize = 64;
+/// Longest signed manifest of a bundle, in bytes: a device keeps it in memory. RAUC's own bound on the signature is 64 KiB.
+pub const MAX_SIGNATURE: u64 = 1024 * 1024;
 /// Data and hash blocks of the root file system, in bytes.
 pub const BLOCK: u64 = 4096;
 /// Phases of a boot that PCR 11 has a value for, as systemd-measure(1) spells the path to each.
@@ -91,6 +93,11 @@ pub struct Bundle {
     pub payload_length: u64,
     /// SHA-256 of these bytes: the same for every build of the release.
     pub payload_sha256: Digest,
+    /// Where the signed manifest (CMS, and its length in eight bytes) begins; it ends with the file.
+    pub signature_offset: u64,
+    /// SHA-256 of that end. The manifest in it has the root hash of everything before it, so a device that streams the bundle
+    /// knows by this value that it streams the one that was published.
+    pub signature_sha256: Digest,
 }
 
 /// dm-verity's parameters. sha256, data and hash blocks of [`BLOCK`] bytes, the superblock at `hash_offset`.
@@ -261,7 +268,11 @@ impl Files {
         let inside = bundle.payload_length > 0
             && bundle.payload_length.is_multiple_of(BLOCK)
             && bundle.payload_length < bundle.file.length;
-        rule(inside, "files.bundle.payload_length", "is not a multiple of 4096 inside the bundle")
+        rule(inside, "files.bundle.payload_length", "is not a multiple of 4096 inside the bundle")?;
+        let behind = (bundle.payload_length..bundle.file.length).contains(&bundle.signature_offset);
+        rule(behind, "files.bundle.signature_offset", "is not behind the payload and inside the bundle")?;
+        let short = bundle.file.length.saturating_sub(bundle.signature_offset) <= MAX_SIGNATURE;
+        rule(short, "files.bundle.signature_offset", "leaves more than 1 MiB for the signed manifest")
     }
 }
 

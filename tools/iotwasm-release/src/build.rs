@@ -231,16 +231,18 @@ pub(crate) fn finish(partial: TempDir, out: &Path) -> Result<(), Error> {
 }
 
 fn artifact(dir: &Path, name: &str) -> Result<Artifact, Error> {
-    let (sha256, length) = hash(&dir.join(name), u64::MAX)?;
+    let (sha256, length) = hash(&dir.join(name), 0, u64::MAX)?;
     Ok(Artifact { name: name.to_owned(), length, sha256 })
 }
 
-/// SHA-256 of a file's first `limit` bytes, and how many there were.
-fn hash(path: &Path, limit: u64) -> Result<(Digest, u64), Error> {
-    use std::io::Read as _;
+/// SHA-256 of at most `limit` bytes of a file, and how many there were.
+fn hash(path: &Path, from: u64, limit: u64) -> Result<(Digest, u64), Error> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
     let failed = |err| Error::Read { path: path.to_owned(), err };
     let mut hash = Sha256::new();
-    let mut file = fs::File::open(path).map_err(failed)?.take(limit);
+    let mut file = fs::File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(from)).map_err(failed)?;
+    let mut file = file.take(limit);
     let length = std::io::copy(&mut file, &mut hash).map_err(failed)?;
     Ok((Digest::from_bytes(hash.finalize().into()), length))
 }

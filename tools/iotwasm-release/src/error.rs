@@ -52,6 +52,8 @@ pub(crate) enum Error {
     EspTooSmall { length: u64, mib: u32 },
     #[error("{} is no squashfs", path.display())]
     NotASquashfs { path: PathBuf },
+    #[error("{} does not end with a signature", path.display())]
+    NoSignature { path: PathBuf },
     #[error("could not predict what {} measures", path.display())]
     Predict {
         path: PathBuf,

@@ -40,8 +40,12 @@ pub(super) fn make(args: &Build, time: Timestamp, dir: &Path) -> Result<Option<B
     let out = dir.join(BUNDLE);
     tool.arg(&content).arg(&out).run()?;
     wrote(&content, fs::remove_dir_all(&content))?;
+    let file = artifact(dir, BUNDLE)?;
     let payload_length = squashfs_length(&out)?;
-    Ok(Some(Bundle { file: artifact(dir, BUNDLE)?, payload_length, payload_sha256: hash(&out, payload_length)?.0 }))
+    let payload_sha256 = hash(&out, 0, payload_length)?.0;
+    let signature_offset = signature_offset(&out, file.length)?;
+    let signature_sha256 = hash(&out, signature_offset, u64::MAX)?.0;
+    Ok(Some(Bundle { file, payload_length, payload_sha256, signature_offset, signature_sha256 }))
 }
 
 /// RAUC's manifest. Both images by their blocks: of the ESP, too, only the command line changes with most releases.
@@ -52,6 +56,16 @@ fn manifest(args: &Build, time: Timestamp) -> String {
          [image.boot]\nfilename={ESP}\nadaptive=block-hash-index\n",
         args.compatible, args.version
     )
+}
+
+/// Where the signature of a bundle of this length begins: its length stands in the last eight bytes, big-endian.
+fn signature_offset(path: &Path, length: u64) -> Result<u64, Error> {
+    const SIZE: u64 = 8;
+    let mut size = [0; SIZE as usize];
+    let at = length.saturating_sub(SIZE);
+    let read = fs::File::open(path).and_then(|file| file.read_exact_at(&mut size, at));
+    read.map_err(|err| Error::Read { path: path.to_owned(), err })?;
+    at.checked_sub(u64::from_be_bytes(size)).ok_or_else(|| Error::NoSignature { path: path.to_owned() })
 }
 
 /// Length of the squashfs that a file begins with, padded to whole blocks: bytes_used of its superblock.

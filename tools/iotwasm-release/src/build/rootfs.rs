@@ -59,7 +59,7 @@ pub(super) fn make(args: &Build, out: &Path) -> Result<Verity, Error> {
     let file = OpenOptions::new().write(true).open(out).map_err(failed)?;
     let hash_offset = file.metadata().map_err(failed)?.len().next_multiple_of(BLOCK);
     file.set_len(hash_offset).map_err(failed)?;
-    let (data, _) = super::hash(out, u64::MAX)?;
+    let (data, _) = super::hash(out, 0, u64::MAX)?;
     // One salt for a product, so that unchanged data keep the hash blocks that they had.
     let salt = Digest::of(format!("iotwasm dm-verity salt\0{}", args.compatible).as_bytes());
     let text = Tool::new("veritysetup", "cryptsetup-bin")

@@ -41,7 +41,7 @@ fn visit(dir: &Path, at: &str, found: &mut Vec<ImaEntry>) -> Result<(), Error> {
                 if path.to_str().is_none() || !is_path(&place) {
                     return Err(Error::Path { path });
                 }
-                found.push(ImaEntry { path: place, sha256: super::hash(&path, u64::MAX)?.0 });
+                found.push(ImaEntry { path: place, sha256: super::hash(&path, 0, u64::MAX)?.0 });
             }
         }
     }

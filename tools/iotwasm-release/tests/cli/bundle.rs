@@ -35,6 +35,15 @@ fn a_device_with_the_chains_root_takes_it_and_no_other() {
         assert_eq!(image["checksum"], Digest::of(&bench.read(&format!("out/{name}"))).to_string(), "{text}");
         assert_eq!(image["adaptive"], serde_json::json!(["block-hash-index"]), "{text}");
     }
+    let bytes = bench.read("out/firmware.raucb");
+    let bundle = bench.release("out").files.bundle.unwrap();
+    let signature = &bytes[usize::try_from(bundle.signature_offset).unwrap()..];
+    assert_eq!(Digest::of(signature), bundle.signature_sha256);
+    // openssl reads it as what it is: a CMS with the manifest in it, whose root hash is RAUC's.
+    bench.write("cms", &signature[..signature.len() - 8], 0o644);
+    let mut openssl = Command::new("openssl");
+    openssl.args(["cms", "-verify", "-noverify", "-inform", "DER", "-in"]).arg(bench.path("cms"));
+    assert!(run(&mut openssl).ok().out.contains("verity-hash="));
     for stranger in ["uki/PK.pem", "rauc/intermediate.pem"] {
         let run = info(&bench, "out/firmware.raucb", &keys().join(stranger));
         assert_ne!(run.code, 0, "{stranger}");

@@ -29,6 +29,7 @@ fn release(bench: &Bench, folder: &str, version: &str, bundle: &[u8]) -> Value {
             "bundle": {
                 "name": "firmware.raucb", "length": bundle.len(), "sha256": sha256(bundle),
                 "payload_length": 4096, "payload_sha256": zero,
+                "signature_offset": 4096, "signature_sha256": zero,
             },
         },
         "verity": {"root_hash": zero, "hash_offset": 4096, "salt": zero},
