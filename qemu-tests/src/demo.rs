@@ -137,8 +137,8 @@ fn sizes(build: &Path) -> String {
     let mib = |name: &str| fs::metadata(build.join(name)).map_or(f64::NAN, |m| m.len() as f64 / 1_048_576.0);
     format!(
         "Root file system {:.1} MiB, kernel image {:.1} MiB, ota-updated {:.1} MiB, wasm-supervisord {:.1} MiB, capd {:.1} MiB, runner {:.1} MiB.",
-        mib("image/rootfs.img"),
-        mib("image/uki.efi"),
+        mib("image/releases/1.0.0/rootfs.img"),
+        mib("image/releases/1.0.0/uki.efi"),
         mib("bin/ota-updated"),
         mib("bin/wasm-supervisord"),
         mib("bin/capd"),

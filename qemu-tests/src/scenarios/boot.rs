@@ -1,7 +1,8 @@
 //! The device itself: verified boot, its slot, its TPM, its units.
 
-use std::collections::BTreeMap;
 use std::fs;
+
+use iotwasm_firmware::Release;
 
 use super::Scenario;
 use crate::device::UNITS;
@@ -25,10 +26,9 @@ pub(crate) fn verified_boot(world: &mut World, steps: &mut Steps) -> Result<()> 
         let status = vm.run(&["veritysetup", "status", "root"])?;
         Ok(field(&status, "status:"))
     })?;
-    let release = fs::read_to_string(world.built.folder.join("image/verity"))
-        .map_err(Error::file("read", "build/image/verity"))?;
-    let hash = release.split(':').next().unwrap_or_default().to_owned();
-    steps.step("its root hash is the release's", &hash, || {
+    let release = release(world, FIRST)?;
+    let vm = &mut world.vm;
+    steps.step("its root hash is the release's", &release.verity.root_hash.to_string(), || {
         Ok(field(&vm.run(&["veritysetup", "status", "root"])?, "root hash:"))
     })?;
     steps.step("the root file system cannot be written", "read-only", || {
@@ -38,9 +38,7 @@ pub(crate) fn verified_boot(world: &mut World, steps: &mut Steps) -> Result<()> 
     steps.step("the device knows its slot", "RAUC_SLOT=slot-a", || {
         Ok(String::from_utf8_lossy(&vm.get("/run/iot/slot")?).trim().to_owned())
     })?;
-    let predicted = predicted_pcr11(world)?;
-    let vm = &mut world.vm;
-    steps.step("PCR 11 is what the release predicts", &predicted, || pcr(vm, 11))?;
+    as_predicted(vm, steps, &release)?;
     steps.step("PCR 15 is untouched", &"0".repeat(64), || pcr(vm, 15))?;
     for unit in UNITS {
         steps.step(&format!("{unit} is ready"), "active", || {
@@ -63,13 +61,49 @@ fn field(text: &str, name: &str) -> String {
     line.unwrap_or("missing").trim().to_owned()
 }
 
-fn predicted_pcr11(world: &World) -> Result<String> {
-    let path = world.built.folder.join("image/pcr11.json");
-    let text = fs::read_to_string(&path).map_err(Error::file("read", path))?;
-    let values: BTreeMap<String, String> =
-        serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: "pcr11.json", text: text.clone() })?;
-    values.get("sysinit:ready").cloned().ok_or(Error::Unreadable { what: "pcr11.json", text })
+/// The version that the disk has in both slots.
+pub(crate) const FIRST: &str = "1.0.0";
+
+/// What the maker says about a firmware version.
+pub(crate) fn release(world: &World, version: &str) -> Result<Release> {
+    let path = world.built.folder.join("image/releases").join(version).join("release.json");
+    let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
+    Release::parse(&bytes)
+        .map_err(|err| Error::Unreadable { what: "release.json", text: format!("{}: {err}", path.display()) })
 }
+
+/// The boot left what the release predicts, and nothing ran that it does not list.
+pub(crate) fn as_predicted(vm: &mut Vm, steps: &mut Steps, release: &Release) -> Result<()> {
+    let text = |digest: Option<iotwasm_firmware::Digest>| digest.map_or_else(|| "none".into(), |d| d.to_string());
+    let version = &release.version;
+    steps.step(&format!("PCR 4 is what release {version} predicts"), &text(release.pcr4(false)), || pcr(vm, 4))?;
+    steps.step(&format!("PCR 11 is what release {version} predicts"), &text(release.pcr11("sysinit:ready")), || {
+        pcr(vm, 11)
+    })?;
+    steps.step("IMA measured nothing that the release does not list", "nothing else", || {
+        let log = vm.get(IMA_LOG)?;
+        let log = String::from_utf8_lossy(&log);
+        let (mut listed, mut others) = (0, Vec::new());
+        for line in log.lines() {
+            let mut words = line.split(' ').skip(3);
+            let (Some(hash), Some(path)) = (words.next(), words.next()) else { continue };
+            let hash = hash.strip_prefix("sha256:").unwrap_or(hash);
+            if release.measured(path).is_some_and(|known| known.to_string() == hash) {
+                listed += 1;
+            } else if path != "boot_aggregate" && !path.starts_with("/data/iotwasm/payloads/") {
+                others.push(path.to_owned());
+            }
+        }
+        Ok(match (listed, others.is_empty()) {
+            (0..50, _) => format!("only {listed} entries in the log"),
+            (_, true) => "nothing else".into(),
+            _ => others.join(" "),
+        })
+    })
+}
+
+/// What the kernel has measured, a line for each.
+const IMA_LOG: &str = "/sys/kernel/security/integrity/ima/ascii_runtime_measurements";
 
 fn pcr(vm: &mut Vm, number: u8) -> Result<String> {
     let text = vm.run(&["tpm2_pcrread", &format!("sha256:{number}")])?;
