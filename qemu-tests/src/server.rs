@@ -1,8 +1,8 @@
 //! A web server on this machine's loopback that serves a folder, as a CDN would, and misbehaves on demand.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,8 @@ pub struct Seen {
     pub path: String,
     /// First byte asked for, where a range was.
     pub from: Option<u64>,
+    /// Last byte asked for, where the range had one.
+    pub to: Option<u64>,
     /// Bytes of the body that were sent.
     pub sent: u64,
 }
@@ -161,6 +163,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 struct Head {
     path: String,
     from: Option<u64>,
+    to: Option<u64>,
     get: bool,
 }
 
@@ -184,28 +187,28 @@ fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
 /// Answers one request; whether the connection stays open.
 fn answer(stream: &mut TcpStream, head: &Head, root: &Path, fault: &Fault, shared: &Shared) -> io::Result<bool> {
     let note = |sent: usize| {
-        let seen = Seen { path: head.path.clone(), from: head.from, sent: sent as u64 };
+        let seen = Seen { path: head.path.clone(), from: head.from, to: head.to, sent: sent as u64 };
         shared.lock().seen.push(seen);
     };
-    let body = match fault {
+    let file = match fault {
         Fault::Vanished => {
             note(0);
             return Ok(false);
         }
         Fault::NotFound => Err("404 Not Found"),
         Fault::Unavailable => Err("503 Service Unavailable"),
-        _ => resolve(root, &head.path).and_then(|path| fs::read(path).ok()).ok_or("404 Not Found"),
+        _ => resolve(root, &head.path).and_then(|path| File::open(path).ok()).ok_or("404 Not Found"),
     };
-    let body = match body {
-        Ok(body) => body,
+    let mut file = match file {
+        Ok(file) => file,
         Err(status) => {
             note(0);
             write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")?;
             return Ok(true);
         }
     };
-    let total = body.len();
-    let from = usize::try_from(head.from.unwrap_or(0)).unwrap_or(usize::MAX);
+    let total = file.metadata()?.len();
+    let from = head.from.unwrap_or(0);
     if from > total || (from == total && total > 0) {
         note(0);
         write!(
@@ -214,9 +217,13 @@ fn answer(stream: &mut TcpStream, head: &Head, root: &Path, fault: &Fault, share
         )?;
         return Ok(true);
     }
-    let body = &body[from..];
+    let end = head.to.map_or(total, |to| to.saturating_add(1).min(total)).max(from);
+    let mut body = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.take(end - from).read_to_end(&mut body)?;
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
     let status = if head.from.is_some() {
-        format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", total.saturating_sub(1))
+        format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{total}", end.saturating_sub(1))
     } else {
         "200 OK".to_owned()
     };
@@ -276,15 +283,16 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Head>> {
     let mut words = first.split_whitespace();
     let get = words.next() == Some("GET");
     let path = words.next().unwrap_or("/").split('?').next().unwrap_or("/").to_owned();
-    let mut from = None;
+    let (mut from, mut to) = (None, None);
     loop {
         let mut line = String::new();
         if lines.read_line(&mut line)? == 0 || line.trim().is_empty() {
-            return Ok(Some(Head { path, from, get }));
+            return Ok(Some(Head { path, from, to, get }));
         }
         let Some((name, value)) = line.split_once(':') else { continue };
         if name.eq_ignore_ascii_case("range") {
-            from = value.trim().strip_prefix("bytes=").and_then(|r| r.split('-').next()).and_then(|n| n.parse().ok());
+            let range = value.trim().strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+            (from, to) = range.map_or((None, None), |(first, last)| (first.parse().ok(), last.parse().ok()));
         }
     }
 }
@@ -297,6 +305,8 @@ fn resolve(root: &Path, path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn get(server: &Server, head: &str) -> String {
@@ -320,7 +330,9 @@ mod tests {
         let (_folder, server) = server();
         let text = get(&server, "GET /f HTTP/1.1\r\nRange: bytes=7-");
         assert!(text.starts_with("HTTP/1.1 206") && text.contains("bytes 7-9/10") && text.ends_with("789"), "{text}");
-        assert_eq!(server.seen(), [Seen { path: "/f".into(), from: Some(7), sent: 3 }]);
+        assert_eq!(server.seen(), [Seen { path: "/f".into(), from: Some(7), to: None, sent: 3 }]);
+        let text = get(&server, "GET /f HTTP/1.1\r\nRange: bytes=2-4");
+        assert!(text.contains("bytes 2-4/10") && text.ends_with("\r\n\r\n234"), "{text}");
     }
 
     #[test]

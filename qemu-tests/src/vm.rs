@@ -219,6 +219,11 @@ impl Vm {
     pub fn reboot(&mut self) -> Result<()> {
         let before = self.boot_id()?;
         self.running()?.agent.tell(&["systemctl", "reboot", "--no-block"])?;
+        self.wait_for_reboot(&before)
+    }
+
+    /// Waits for the agent of a boot that somebody else causes; `before` is the boot that was.
+    pub fn wait_for_reboot(&mut self, before: &str) -> Result<()> {
         until("another boot", BOOT_LIMIT, || {
             self.reconnect()?;
             self.running()?.agent.ping(Duration::from_secs(10))?;

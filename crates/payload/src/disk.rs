@@ -22,7 +22,8 @@ pub trait Disk {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Creates a file that must not exist, mode 0640, and writes all of it.
     fn write_new(&self, path: &Path, content: &mut dyn Read) -> io::Result<()>;
-    /// Moves a file to a place that must be free, mode 0640, or copies it if it lies on another file system.
+    /// Moves a file to a place that must be free, mode 0640, or copies it if it lies on another file system. Its group goes
+    /// with it: the kernel tells payloads from other files by that.
     fn take(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Replaces a file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -63,13 +64,12 @@ impl Disk for RealDisk {
 
     fn take(&self, from: &Path, to: &Path) -> io::Result<()> {
         match fs::rename(from, to) {
-            Ok(()) => {
-                join_group_of_folder(to)?;
-                set_mode(to, FILE_MODE)
-            }
+            Ok(()) => set_mode(to, FILE_MODE),
             // Two bind mounts of one file system (a unit's ReadWritePaths) are apart for rename as well.
             Err(err) if err.kind() == io::ErrorKind::CrossesDevices => {
-                self.write_new(to, &mut crate::store::open(from)?)
+                let mut source = crate::store::open(from)?;
+                self.write_new(to, &mut source)?;
+                give_group(to, source.metadata()?.gid())
             }
             Err(err) => Err(err),
         }
@@ -141,10 +141,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(now & 0o2000 | mode))
 }
 
-/// A file that was moved here brought its old folder's group with it.
-fn join_group_of_folder(path: &Path) -> io::Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    let group = fs::metadata(folder)?.gid();
+fn give_group(path: &Path, group: u32) -> io::Result<()> {
     if fs::symlink_metadata(path)?.gid() == group {
         return Ok(());
     }
@@ -192,8 +189,10 @@ mod tests {
         for dir in [&slot, &chain] {
             assert_eq!(group_and_mode(dir), (group, 0o2750), "{}", dir.display());
         }
-        for file in [slot.join("new"), slot.join("taken"), chain.join("root.json")] {
+        for file in [slot.join("new"), chain.join("root.json")] {
             assert_eq!(group_and_mode(&file), (group, 0o640), "{}", file.display());
         }
+        // What was fetched keeps the group that it was fetched into.
+        assert_eq!(group_and_mode(&slot.join("taken")), (group_and_mode(elsewhere.path()).0, 0o640));
     }
 }
