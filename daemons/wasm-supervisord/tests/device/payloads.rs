@@ -269,6 +269,9 @@ fn bad_pointers_and_numbers_are_answered_and_not_obeyed() {
             check("(call $health (i32.const 0) (i32.const 65536) (i32.const 1))", -1),
             check("(call $wait (i64.const -1))", -2),
             check("(call $wait (i64.const 0))", 0),
+            check("(call $hold (i32.const -1))", -2),
+            check("(call $hold (i32.const 3601))", -2),
+            check("(call $hold (i32.const 0))", 0),
             "(local.get $bad)".to_owned(),
         ]
         .join("\n");
@@ -334,6 +337,41 @@ name = "fixed"
 guest = "/fixed"
 access = "read-only"
 "#;
+
+#[test]
+fn a_hold_lasts_until_it_is_released() {
+    on_loop(async {
+        let run = format!(
+            "(if (call $hold (i32.const 3600)) (then unreachable)) (call $report) (drop (call $wait (i64.const 50)))
+             (if (call $hold (i32.const 0)) (then unreachable)) {WORK}"
+        );
+        let device = Device::new();
+        let (mut bench, outcome) = try_out(&device, &Payload::reactor(PASS, &run)).await;
+        outcome.unwrap();
+        let held = bench.event("holding", |status| status.hold_s > 0).await;
+        assert_eq!((held.phase, held.trial, held.hold_s), (Phase::Running, true, 3600));
+        let released = bench.event("released", |status| status.hold_s == 0).await;
+        assert_eq!((released.phase, released.reason), (Phase::Running, None));
+    });
+}
+
+#[test]
+fn a_hold_ends_with_its_run_by_crash_and_by_order() {
+    on_loop(async {
+        let run = "(drop (call $hold (i32.const 60))) (call $report) (drop (call $wait (i64.const 50))) unreachable";
+        let status = end_of(Payload::reactor(PASS, run)).await;
+        assert_eq!((status.reason, status.hold_s), (Some(Reason::Trap), 0));
+
+        let device = Device::new();
+        // From its self-test on.
+        let self_test = "(call $hold (i32.const 60))";
+        let (bench, outcome) = try_out(&device, &Payload::reactor(self_test, WORK)).await;
+        assert!((1..=60).contains(&outcome.unwrap().hold_s));
+        stop(&bench.supervisor, "probe").await;
+        let status = bench.supervisor.notices().of("probe").unwrap();
+        assert_eq!((status.phase, status.hold_s), (Phase::Stopped, 0));
+    });
+}
 
 #[test]
 fn a_guest_uses_its_folders_and_nothing_else() {
