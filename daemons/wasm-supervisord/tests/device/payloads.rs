@@ -640,3 +640,42 @@ fn everything_is_stopped_at_the_end() {
         assert!(pids.iter().all(|pid| *pid > 0 && fs::metadata(format!("/proc/{pid}")).is_err()), "{pids:?}");
     });
 }
+
+#[test]
+fn at_the_end_everyone_is_asked_at_once_and_has_its_own_deadline() {
+    on_loop(async {
+        let device = Device::new();
+        // The first does not listen and takes up its deadline; the second has something to do before it leaves.
+        let deaf = Payload::reactor(PASS, SPIN)
+            .id("first")
+            .settings("[limits]\nstop_ms = 3000\nfuel = 10_000_000_000\nwake_up_ms = 60_000");
+        let goodbye = format!("{WORK} (drop (call $log (i32.const 6) (i32.const 0) (i32.const 11)))");
+        let polite = Payload::reactor(PASS, &goodbye).id("second").settings("[limits]\nstop_ms = 30000");
+        for payload in [&deaf, &polite] {
+            device.install(payload, true);
+        }
+        let mut bench = device.supervisor();
+        bench.boot().await;
+        let running = RefCell::new(BTreeSet::new());
+        let both = |status: &PayloadStatus| {
+            if status.phase == Phase::Running {
+                running.borrow_mut().insert(status.payload.clone());
+            }
+            running.borrow().len() == 2
+        };
+        bench.event("running, both", both).await;
+        let asked = Instant::now();
+        bench.supervisor.stop_all().await;
+        assert!(asked.elapsed() >= Duration::from_secs(3), "the first has all of its time");
+        assert!(asked.elapsed() < Duration::from_secs(20), "and the second needs none of its own");
+        let mut stopped = Vec::new();
+        while let Ok(event) = bench.events.try_recv() {
+            if event.status.phase == Phase::Stopped {
+                stopped.push((event.status.payload, event.status.reason));
+            }
+        }
+        // One after the other, the first would be the first.
+        assert_eq!(stopped, ["second", "first"].map(|id| (id.to_owned(), Some(Reason::Stopped))));
+        device.heard("IOTWASM_PAYLOAD=second").await;
+    });
+}
