@@ -51,7 +51,7 @@ enum iotwasm_result {
     IOTWASM_MODE_NOT_ALLOWED = -8,  /* the manifest asks for it, but not to be used like this */
     IOTWASM_ALREADY_IN_USE = -9,    /* another payload has it, or has set it otherwise */
     IOTWASM_BAD_VALUE = -10,        /* not a value of its kind, or none that may be written */
-    IOTWASM_TOO_SOON = -11,         /* written too often */
+    IOTWASM_TOO_SOON = -11,         /* written, or asked, too often */
     IOTWASM_NOT_ON = -12,           /* turn the sensor on first */
     IOTWASM_GONE = -13,             /* the device is not there */
     IOTWASM_UNAVAILABLE = -14,      /* nothing was done; try again in a moment */
@@ -81,6 +81,15 @@ IOTWASM_IMPORT(iotwasm_log) int32_t iotwasm_log(int32_t level, const char *messa
 
 /* Sleeps for this many milliseconds. When it returns, the fuel of the next wake-up is full. */
 IOTWASM_IMPORT(iotwasm_wait) int32_t iotwasm_wait(int64_t milliseconds);
+
+/* Longest time for which iotwasm_hold_restart() can ask at once, in seconds. */
+#define IOTWASM_MAX_HOLD_S 3600
+
+/* Asks that the device not be restarted for this many seconds from now, in place of what was asked before; 0 releases. An
+ * update of the firmware waits for it, but no longer than the device's settings allow. It ends with the payload.
+ * IOTWASM_BAD_ARGUMENT for more than IOTWASM_MAX_HOLD_S; IOTWASM_TOO_SOON when the payload says too much, in holds, reports
+ * and log lines together. Either way what was asked before still counts. A release is always taken. */
+IOTWASM_IMPORT(iotwasm_hold_restart) int32_t iotwasm_hold_restart(int32_t seconds);
 
 /* ---- Peripherals: each module needs something of it in [capabilities] of the manifest ------------------------------------
  *

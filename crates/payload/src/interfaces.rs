@@ -154,8 +154,16 @@ const fn f(name: &'static str, params: &'static [Val]) -> Function {
 }
 
 /// ABI 1 of the runner.
-const IOTWASM_FUNCTIONS: &[Function] =
-    &[f("iotwasm_health", &[I32, I32, I32]), f("iotwasm_log", &[I32, I32, I32]), f("iotwasm_wait", &[I64])];
+const IOTWASM_FUNCTIONS: &[Function] = &[
+    // (status, message)
+    f("iotwasm_health", &[I32, I32, I32]),
+    // (level, message)
+    f("iotwasm_log", &[I32, I32, I32]),
+    // (milliseconds)
+    f("iotwasm_wait", &[I64]),
+    // (seconds)
+    f("iotwasm_hold_restart", &[I32]),
+];
 
 /// The sensor interface. A text is a pointer and a length; a list of names has a newline between two.
 const SENSOR_FUNCTIONS: &[Function] = &[

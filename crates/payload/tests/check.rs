@@ -101,6 +101,8 @@ fn imports_that_do_not_exist_or_were_not_asked_for_are_refused() {
     one(&import(r#""iotwasm" "iotwasm_gpio" (func)"#), "does not exist");
     one(&import(r#""iotwasm" "iotwasm_log" (func (param i32))"#), "(i32, i32, i32) -> (i32)");
     one(&import(r#""iotwasm" "iotwasm_log" (global i32)"#), "as global");
+    one(&import(r#""iotwasm" "iotwasm_hold_restart" (func (param i64) (result i32))"#), "(i32) -> (i32)");
+    assert_eq!(import(r#""iotwasm" "iotwasm_hold_restart" (func (param i32) (result i32))"#), []);
     one(&import(r#""wasi_snapshot_preview1" "fd_close" (func (param i32) (result i32))"#), "[wasi] in the manifest");
     one(&import(r#""wasi_snapshot_preview1" "sock_send" (func)"#), "does not exist");
     let with_wasi = format!("{REACTOR}[wasi]\n");

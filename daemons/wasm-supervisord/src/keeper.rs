@@ -135,6 +135,7 @@ impl Keeper {
             News::Prepared(terms, identity) => Event::Prepared { generation, terms, identity },
             News::SelfTestPassed => Event::SelfTestPassed { generation },
             News::Reported(report) => Event::Reported { generation, report },
+            News::Held(time) => Event::Held { generation, time },
             News::OverQuota(message) => Event::OverQuota { generation, message },
             News::Ended(end) => {
                 self.runs.remove(&generation);
@@ -199,7 +200,7 @@ impl Keeper {
     fn status(&self) -> PayloadStatus {
         let pid = self.machine.alive().and_then(|generation| self.runs.get(&generation)).map_or(0, |run| run.pid);
         let since = self.notices.of(self.id.as_str()).map(|status| status.since).unwrap_or_default();
-        self.machine.status(self.id.as_str(), pid, since)
+        self.machine.status(self.id.as_str(), pid, since, Instant::now())
     }
 
     fn post(&self) {
@@ -208,7 +209,7 @@ impl Keeper {
         if before.is_none_or(|before| before.phase != status.phase) {
             tell(&status);
         }
-        self.notices.post(status);
+        self.notices.post(status, self.machine.held_until());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The present state of every payload, who watches it, and the metrics made from it.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, time::Instant};
 
 use iotwasm_api::{
     Reason,
@@ -8,6 +8,8 @@ use iotwasm_api::{
 };
 use iotwasm_kit::metrics::{Kind, Registry};
 use tokio::sync::{Notify, mpsc};
+
+use crate::machine::seconds_until;
 
 /// Events that wait for one subscriber. Who falls further behind is dropped: waiting for it would hold up the payloads.
 pub const QUEUE: usize = 64;
@@ -28,10 +30,24 @@ pub struct Notices {
 
 #[derive(Debug)]
 struct Inner {
-    payloads: BTreeMap<String, PayloadStatus>,
+    payloads: BTreeMap<String, Posted>,
     subscribers: Vec<mpsc::Sender<Event>>,
     sequence: i64,
     metrics: Registry,
+}
+
+/// What was posted of a payload last.
+#[derive(Debug)]
+struct Posted {
+    status: PayloadStatus,
+    held_until: Option<Instant>,
+}
+
+impl Posted {
+    /// As it is now: what is left of a hold grows less without anybody posting it.
+    fn now(&self) -> PayloadStatus {
+        PayloadStatus { hold_s: seconds_until(self.held_until, Instant::now()), ..self.status.clone() }
+    }
 }
 
 impl Notices {
@@ -46,14 +62,17 @@ impl Notices {
         notices
     }
 
-    /// Post a payload's status. The time is set here, and only a change is an event.
-    pub fn post(&self, mut status: PayloadStatus) {
+    /// Post a payload's status, and until when it asks that the device not be restarted. The time is set here, and only
+    /// a change is an event; that a hold's time runs out is none.
+    pub fn post(&self, mut status: PayloadStatus, held_until: Option<Instant>) {
         let mut inner = self.inner.borrow_mut();
         if let Some(before) = inner.payloads.get(&status.payload) {
-            status.since.clone_from(&before.since);
-            if *before == status {
+            status.since.clone_from(&before.status.since);
+            let left = std::mem::replace(&mut status.hold_s, before.status.hold_s);
+            if before.status == status && before.held_until == held_until {
                 return;
             }
+            status.hold_s = left;
         }
         status.since = jiff::Timestamp::now().to_string();
         let labels = label(status.phase, status.health);
@@ -64,7 +83,7 @@ impl Notices {
         inner.sequence += 1;
         let event = Event { sequence: inner.sequence, status: status.clone() };
         inner.subscribers.retain(|subscriber| subscriber.try_send(event.clone()).is_ok());
-        inner.payloads.insert(status.payload.clone(), status);
+        inner.payloads.insert(status.payload.clone(), Posted { status, held_until });
         self.dirty.notify_one();
     }
 
@@ -87,13 +106,13 @@ impl Notices {
     /// The present state.
     #[must_use]
     pub fn all(&self) -> Vec<PayloadStatus> {
-        self.inner.borrow().payloads.values().cloned().collect()
+        self.inner.borrow().payloads.values().map(Posted::now).collect()
     }
 
     /// The present state of one.
     #[must_use]
     pub fn of(&self, payload: &str) -> Option<PayloadStatus> {
-        self.inner.borrow().payloads.get(payload).cloned()
+        self.inner.borrow().payloads.get(payload).map(Posted::now)
     }
 
     /// The present state, and from now on every event. The stream ends when the subscriber falls behind.
@@ -103,7 +122,7 @@ impl Notices {
         let mut inner = self.inner.borrow_mut();
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());
         inner.subscribers.push(sender);
-        (inner.payloads.values().cloned().collect(), receiver)
+        (inner.payloads.values().map(Posted::now).collect(), receiver)
     }
 
     /// Wait until the metrics have changed, then write them.
@@ -135,9 +154,10 @@ mod tests {
     use super::*;
     use crate::machine::Machine;
     use iotwasm_api::supervisor::Slot;
+    use std::time::Duration;
 
     fn status(message: &str) -> PayloadStatus {
-        PayloadStatus { message: message.into(), ..Machine::new(Slot::A).status("p", 0, String::new()) }
+        PayloadStatus { message: message.into(), ..Machine::new(Slot::A).status("p", 0, String::new(), Instant::now()) }
     }
 
     fn notices(dir: &std::path::Path) -> Notices {
@@ -150,11 +170,38 @@ mod tests {
         let notices = notices(dir.path());
         let (_, mut events) = notices.subscribe();
         for message in ["a", "a", "b"] {
-            notices.post(status(message));
+            notices.post(status(message), None);
         }
         let seen: Vec<_> =
             std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.sequence, e.status.message)).collect();
         assert_eq!(seen, [(1, "a".to_owned()), (2, "b".to_owned())]);
+    }
+
+    #[test]
+    fn a_hold_and_its_release_are_events_and_its_running_out_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let notices = notices(dir.path());
+        let (now, minute) = (Instant::now(), Duration::from_secs(60));
+        let (_, mut events) = notices.subscribe();
+        let mut event = || events.try_recv().ok().map(|event| event.status.hold_s);
+        notices.post(status(""), None);
+        assert_eq!(event(), Some(0));
+        for (held_until, left, told) in [
+            (now + 2 * minute, 100, Some(100)),
+            // The same hold, a while later.
+            (now + 2 * minute, 50, None),
+            // Another one, which takes its place.
+            (now + minute, 50, Some(50)),
+        ] {
+            notices.post(PayloadStatus { hold_s: left, ..status("") }, Some(held_until));
+            assert_eq!(event(), told);
+        }
+        // Asked for, it is what is left now and not what was posted.
+        assert!((51..=60).contains(&notices.of("p").unwrap().hold_s));
+        notices.post(status(""), None);
+        assert_eq!((event(), notices.of("p").unwrap().hold_s), (Some(0), 0));
+        notices.post(PayloadStatus { hold_s: 9, ..status("") }, Some(now));
+        assert_eq!((notices.all()[0].hold_s, notices.subscribe().0[0].hold_s), (0, 0), "it is over by now");
     }
 
     #[test]
@@ -164,7 +211,7 @@ mod tests {
         let (_, mut slow) = notices.subscribe();
         let (_, mut quick) = notices.subscribe();
         for n in 0..=QUEUE {
-            notices.post(status(&n.to_string()));
+            notices.post(status(&n.to_string()), None);
             assert!(quick.try_recv().is_ok());
         }
         let got = std::iter::from_fn(|| slow.try_recv().ok()).count();
@@ -178,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let notices = notices(dir.path());
         notices.introduce("p");
-        notices.post(status(""));
+        notices.post(status(""), None);
         notices.count("p", Reason::Trap);
         notices.write_metrics().await.unwrap();
         let text = std::fs::read_to_string(dir.path().join("d.prom")).unwrap();

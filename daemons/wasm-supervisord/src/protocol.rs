@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// Longest message of a guest, in bytes: the guest contract's bound.
 pub const MAX_GUEST_MESSAGE: usize = 4096;
+/// Longest time for which a guest can ask at once that the device not be restarted, in seconds: one that forgets to
+/// release delays an update of the firmware by no more.
+pub const MAX_HOLD_S: u16 = 3600;
 /// Longest packet from a runner.
 pub const MAX_FROM_RUNNER: usize = MAX_GUEST_MESSAGE + 8;
 /// Longest packet to a runner: the manifest (at most 64 KiB) written as JSON, with room for escapes.
@@ -125,6 +128,11 @@ pub enum FromRunner {
         /// Its message.
         message: String,
     },
+    /// The guest asks that the device not be restarted, in place of what it asked before.
+    Hold {
+        /// For so long from now, at most [`MAX_HOLD_S`]; 0 releases.
+        seconds: u16,
+    },
     /// A line for the journal.
     Log {
         /// Priority as in syslog(3): 3 error, 4 warning, 6 info, 7 debug.
@@ -172,6 +180,7 @@ const LOG: u8 = 4;
 const DROPPED: u8 = 5;
 const ENDED: u8 = 6;
 const SESSION_LOST: u8 = 7;
+const HOLD: u8 = 8;
 
 impl FromRunner {
     /// The packet. Messages are cut at [`MAX_GUEST_MESSAGE`].
@@ -189,6 +198,7 @@ impl FromRunner {
             Self::Dropped { count } => [&[DROPPED][..], &count.to_le_bytes()].concat(),
             Self::Ended { ending, message } => with_text(ENDED, *ending as u8, message),
             Self::SessionLost => vec![SESSION_LOST],
+            Self::Hold { seconds } => [&[HOLD][..], &seconds.to_le_bytes()].concat(),
         }
     }
 
@@ -223,6 +233,13 @@ impl FromRunner {
                 Self::Ended { ending: Ending::from_number(ending).ok_or(wrong)?, message }
             }
             SESSION_LOST => Self::SessionLost,
+            HOLD => {
+                let seconds = u16::from_le_bytes(rest.try_into().map_err(|_| wrong)?);
+                if seconds > MAX_HOLD_S {
+                    return Err(wrong);
+                }
+                Self::Hold { seconds }
+            }
             kind => return Err(Malformed::Kind(kind)),
         })
     }
@@ -278,6 +295,7 @@ mod tests {
                 .prop_map(|(n, message)| FromRunner::Health { feeling: Feeling::from_number(n).unwrap(), message }),
             (0..8u8, text).prop_map(|(level, message)| FromRunner::Log { level, message }),
             any::<u32>().prop_map(|count| FromRunner::Dropped { count }),
+            (0..=MAX_HOLD_S).prop_map(|seconds| FromRunner::Hold { seconds }),
             (0..9u8, text)
                 .prop_map(|(n, message)| FromRunner::Ended { ending: Ending::from_number(n).unwrap(), message }),
         ]
@@ -303,6 +321,12 @@ mod tests {
         assert!(packet.len() <= MAX_FROM_RUNNER);
         let FromRunner::Log { message, .. } = FromRunner::decode(&packet).unwrap() else { panic!() };
         assert_eq!(message, "ä".repeat(MAX_GUEST_MESSAGE / 2));
+    }
+
+    #[test]
+    fn a_hold_beyond_the_bound_is_no_message() {
+        let packet = FromRunner::Hold { seconds: MAX_HOLD_S + 1 }.encode();
+        assert_eq!(FromRunner::decode(&packet), Err(Malformed::Field(HOLD)));
     }
 
     #[test]

@@ -23,7 +23,7 @@ const _: () = assert!(size_of::<RawEvent>() == 24);
 #[cfg(target_arch = "wasm32")]
 mod wasm;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use wasm::{actuators, delay, gpio, health, i2c, log, sensors, spi, wait};
+pub(crate) use wasm::{actuators, delay, gpio, health, hold_restart, i2c, log, sensors, spi, wait};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use crate::testing::{actuators, delay, gpio, health, i2c, log, sensors, spi, wait};
+pub(crate) use crate::testing::{actuators, delay, gpio, health, hold_restart, i2c, log, sensors, spi, wait};

@@ -48,6 +48,7 @@ pub mod health;
 pub mod i2c;
 pub mod log;
 mod message;
+pub mod restart;
 pub mod self_test;
 pub mod sensors;
 pub mod spi;

@@ -24,6 +24,7 @@ use iotwasm_api::{
 };
 
 use self::backoff::Backoff;
+pub use self::status::seconds_until;
 
 /// Time for verifying, sandboxing and loading: a slow board with a large module needs seconds.
 pub const PREPARE_LIMIT: Duration = Duration::from_secs(60);
@@ -124,6 +125,13 @@ pub enum Event {
         /// What it said.
         report: Report,
     },
+    /// The guest asks that the device not be restarted, in place of what it asked before.
+    Held {
+        /// Which run.
+        generation: Generation,
+        /// For so long; zero releases.
+        time: Duration,
+    },
     /// Its directories hold more than their quota.
     OverQuota {
         /// Which run.
@@ -208,6 +216,8 @@ struct Alive {
     identity: Identity,
     stage: Stage,
     stopping: Option<Stopping>,
+    /// Until then it asks that the device not be restarted.
+    held_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -340,6 +350,16 @@ impl Machine {
         }
     }
 
+    /// Until when the run that is alive asks that the device not be restarted, also if that has passed. None after a
+    /// release.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Instant> {
+        match &self.current {
+            Current::Alive(alive) => alive.held_until,
+            Current::Down(_) => None,
+        }
+    }
+
     /// True when no process of this payload is left and none is being made.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -363,6 +383,7 @@ impl Machine {
             }
             Event::SelfTestPassed { generation } => self.self_test_passed(generation, now, &mut out),
             Event::Reported { generation, report } => self.reported(generation, report, now, &mut out),
+            Event::Held { generation, time } => self.held(generation, time, now),
             Event::OverQuota { generation, message } => {
                 self.fail(generation, End::new(Reason::StorageQuota, message), now, &mut out);
             }
@@ -459,6 +480,15 @@ impl Machine {
         self.report = report;
         if let Some(end) = failed {
             self.fail(generation, end, now, out);
+        }
+    }
+
+    /// Whoever is being stopped may still need the time that it has for that.
+    fn held(&mut self, generation: Generation, time: Duration, now: Instant) {
+        if let Current::Alive(alive) = &mut self.current
+            && alive.generation == generation
+        {
+            alive.held_until = (!time.is_zero()).then(|| now + time);
         }
     }
 
@@ -604,6 +634,7 @@ impl Machine {
             identity,
             stage,
             stopping: None,
+            held_until: None,
         });
         out.push(Action::Begin { generation });
     }

@@ -1,5 +1,7 @@
 //! What the outside sees of a [`Machine`].
 
+use std::time::Instant;
+
 use iotwasm_api::supervisor::{Health, PayloadStatus, Phase, Slot};
 
 use super::{Current, Down, DownKind, Identity, Machine, Stage};
@@ -33,7 +35,7 @@ impl Machine {
 
     /// The whole status. `pid` and `since` are the edge's to know.
     #[must_use]
-    pub fn status(&self, payload: &str, pid: u32, since: String) -> PayloadStatus {
+    pub fn status(&self, payload: &str, pid: u32, since: String, now: Instant) -> PayloadStatus {
         let (slot, trial, identity) = self.who();
         let last = self.last_end.as_ref();
         PayloadStatus {
@@ -56,6 +58,7 @@ impl Machine {
             self_test_ms: self.times.self_test,
             interruption_ms: self.times.interruption,
             since,
+            hold_s: seconds_until(self.held_until(), now),
         }
     }
 
@@ -68,4 +71,11 @@ impl Machine {
             (Current::Down(down), None) => (down.slot, down.trial, down.identity.clone()),
         }
     }
+}
+
+/// Whole seconds, rounded up, so that 0 is said of nothing that has not passed.
+#[must_use]
+pub fn seconds_until(at: Option<Instant>, now: Instant) -> i64 {
+    let left = at.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
+    i64::try_from(left.as_nanos().div_ceil(1_000_000_000)).unwrap_or(i64::MAX)
 }

@@ -38,6 +38,12 @@ impl Bench {
         self.apply(Event::Reported { generation, report: Report { health, message: "m".into() } })
     }
 
+    /// Hold for so many seconds; what is left by the status.
+    fn hold(&mut self, generation: Generation, seconds: u32) -> i64 {
+        assert_eq!(self.apply(Event::Held { generation, time: S * seconds }), []);
+        self.status().hold_s
+    }
+
     fn end(&mut self, generation: Generation, reason: Reason) -> Vec<Action> {
         self.apply(Event::Ended { generation, end: End::new(reason, "why") })
     }
@@ -64,7 +70,7 @@ impl Bench {
     }
 
     fn status(&self) -> iotwasm_api::supervisor::PayloadStatus {
-        self.machine.status("p", 0, String::new())
+        self.machine.status("p", 0, String::new(), self.now)
     }
 }
 
@@ -272,6 +278,50 @@ fn a_payload_that_reports_its_failure_is_ended_for_it() {
 }
 
 #[test]
+fn a_hold_runs_out_by_the_clock_and_sets_no_deadline() {
+    let mut bench = Bench::running(true);
+    let wake = bench.machine.wake();
+    assert_eq!(bench.hold(1, 20), 20);
+    bench.now += Duration::from_millis(1);
+    assert_eq!(bench.status().hold_s, 20, "rounded up");
+    bench.now += Duration::from_millis(19_998);
+    assert_eq!(bench.status().hold_s, 1);
+    bench.now += Duration::from_millis(1);
+    assert_eq!((bench.status().hold_s, bench.machine.wake()), (0, wake));
+}
+
+#[test]
+fn another_hold_takes_the_place_of_the_first_and_none_releases() {
+    let mut bench = Bench::running(false);
+    assert_eq!([bench.hold(1, 60), bench.hold(1, 10), bench.hold(1, 3600)], [60, 10, 3600]);
+    assert_eq!((bench.hold(1, 0), bench.machine.held_until()), (0, None));
+}
+
+#[test]
+fn a_hold_ends_with_its_run_however_that_ends() {
+    for reason in [Reason::Trap, Reason::Exited, Reason::Killed] {
+        let mut bench = Bench::running(false);
+        bench.hold(1, 60);
+        bench.end(1, reason);
+        assert_eq!((bench.status().hold_s, bench.machine.held_until()), (0, None), "{reason}");
+        bench.wake();
+        bench.prepared(2);
+        bench.passed(2);
+        assert_eq!(bench.status().hold_s, 0, "the next run has to ask itself");
+    }
+}
+
+#[test]
+fn what_is_being_stopped_still_holds_until_it_has_gone() {
+    let mut bench = Bench::running(false);
+    bench.hold(1, 60);
+    bench.apply(Event::Stop { ticket: 2 });
+    assert_eq!([bench.status().hold_s, bench.hold(1, 5)], [60, 5]);
+    bench.end(1, Reason::Exited);
+    assert_eq!(bench.status().hold_s, 0);
+}
+
+#[test]
 fn over_quota_is_its_own_reason() {
     let mut bench = Bench::running(true);
     assert_eq!(
@@ -315,6 +365,8 @@ fn news_of_an_earlier_run_change_nothing() {
     let before = bench.status();
     bench.passed(1);
     bench.report(1, Health::Failed);
+    bench.hold(1, 60);
+    bench.hold(3, 60);
     assert_eq!(bench.end(1, Reason::Trap), []);
     assert_eq!(bench.status(), before);
 }
@@ -375,13 +427,14 @@ impl World {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: never two runs begun at once, every caller is answered exactly once, and
-    /// after an order to stop everything ends and nothing starts again.
+    /// Whatever happens in whatever order: never two runs begun at once, every caller is answered exactly once, nobody
+    /// but the run that is alive holds, and after an order to stop everything ends and nothing starts again.
     #[test]
     fn a_random_life_keeps_the_rules(steps in prop::collection::vec(any_step(), 1..80)) {
         let mut bench = Bench::new();
         let mut world = World::default();
         let mut ticket = 0;
+        let mut hold = None;
         let slot = |b| if b { Slot::A } else { Slot::B };
         for step in steps {
             ticket += 1;
@@ -403,7 +456,7 @@ proptest! {
                     let Some((&generation, &(begun, killed))) = world.runs.iter().nth(pick % world.runs.len().max(1))
                     else { continue };
                     let end = End::new(if outcome % 2 == 0 { Reason::Trap } else { Reason::NotVerified }, "x");
-                    match (outcome % 5, begun, killed) {
+                    match (outcome % 6, begun, killed) {
                         (0, ..) | (_, _, true) => {
                             world.runs.remove(&generation);
                             Event::Ended { generation, end }
@@ -413,6 +466,11 @@ proptest! {
                         (2, true, _) => {
                             let report = Report { health: Health::Failed, message: String::new() };
                             Event::Reported { generation, report }
+                        }
+                        (3, true, _) => {
+                            let time = S * u32::from(outcome / 6);
+                            hold = Some((generation, bench.now + time)).filter(|_| !time.is_zero());
+                            Event::Held { generation, time }
                         }
                         (_, true, _) => {
                             let report = Report { health: Health::Healthy, message: String::new() };
@@ -426,6 +484,8 @@ proptest! {
             }
             let actions = bench.apply(event);
             world.obey(&actions)?;
+            hold = hold.filter(|(generation, _)| bench.machine.alive() == Some(*generation));
+            prop_assert_eq!(bench.machine.held_until(), hold.map(|(_, until)| until));
         }
         // However it stands: an order to stop, then every process goes when asked, and all is quiet for good.
         world.open.insert(ticket + 1);

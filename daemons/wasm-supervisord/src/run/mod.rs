@@ -83,6 +83,8 @@ pub enum News {
     SelfTestPassed,
     /// The guest's health.
     Reported(Report),
+    /// The guest asks that the device not be restarted for so long; zero releases.
+    Held(Duration),
     /// It wrote more to its folders than it may.
     OverQuota(String),
     /// The last process has gone.
@@ -325,6 +327,11 @@ impl<'a> Run<'a> {
                         Feeling::Failed => Health::Failed,
                     };
                     news(News::Reported(Report { health, message: crate::journal::escape(&message) })).await;
+                }
+            }
+            FromRunner::Hold { seconds } => {
+                if self.bucket.take(now) {
+                    news(News::Held(Duration::from_secs(seconds.into()))).await;
                 }
             }
             FromRunner::Log { level, message } => {

@@ -269,6 +269,9 @@ fn bad_pointers_and_numbers_are_answered_and_not_obeyed() {
             check("(call $health (i32.const 0) (i32.const 65536) (i32.const 1))", -1),
             check("(call $wait (i64.const -1))", -2),
             check("(call $wait (i64.const 0))", 0),
+            check("(call $hold (i32.const -1))", -2),
+            check("(call $hold (i32.const 3601))", -2),
+            check("(call $hold (i32.const 0))", 0),
             "(local.get $bad)".to_owned(),
         ]
         .join("\n");
@@ -334,6 +337,41 @@ name = "fixed"
 guest = "/fixed"
 access = "read-only"
 "#;
+
+#[test]
+fn a_hold_lasts_until_it_is_released() {
+    on_loop(async {
+        let run = format!(
+            "(if (call $hold (i32.const 3600)) (then unreachable)) (call $report) (drop (call $wait (i64.const 50)))
+             (if (call $hold (i32.const 0)) (then unreachable)) {WORK}"
+        );
+        let device = Device::new();
+        let (mut bench, outcome) = try_out(&device, &Payload::reactor(PASS, &run)).await;
+        outcome.unwrap();
+        let held = bench.event("holding", |status| status.hold_s > 0).await;
+        assert_eq!((held.phase, held.trial, held.hold_s), (Phase::Running, true, 3600));
+        let released = bench.event("released", |status| status.hold_s == 0).await;
+        assert_eq!((released.phase, released.reason), (Phase::Running, None));
+    });
+}
+
+#[test]
+fn a_hold_ends_with_its_run_by_crash_and_by_order() {
+    on_loop(async {
+        let run = "(drop (call $hold (i32.const 60))) (call $report) (drop (call $wait (i64.const 50))) unreachable";
+        let status = end_of(Payload::reactor(PASS, run)).await;
+        assert_eq!((status.reason, status.hold_s), (Some(Reason::Trap), 0));
+
+        let device = Device::new();
+        // From its self-test on.
+        let self_test = "(call $hold (i32.const 60))";
+        let (bench, outcome) = try_out(&device, &Payload::reactor(self_test, WORK)).await;
+        assert!((1..=60).contains(&outcome.unwrap().hold_s));
+        stop(&bench.supervisor, "probe").await;
+        let status = bench.supervisor.notices().of("probe").unwrap();
+        assert_eq!((status.phase, status.hold_s), (Phase::Stopped, 0));
+    });
+}
 
 #[test]
 fn a_guest_uses_its_folders_and_nothing_else() {
@@ -600,5 +638,44 @@ fn everything_is_stopped_at_the_end() {
         let pids: Vec<_> = bench.supervisor.notices().all().iter().map(|status| status.pid).collect();
         bench.supervisor.stop_all().await;
         assert!(pids.iter().all(|pid| *pid > 0 && fs::metadata(format!("/proc/{pid}")).is_err()), "{pids:?}");
+    });
+}
+
+#[test]
+fn at_the_end_everyone_is_asked_at_once_and_has_its_own_deadline() {
+    on_loop(async {
+        let device = Device::new();
+        // The first does not listen and takes up its deadline; the second has something to do before it leaves.
+        let deaf = Payload::reactor(PASS, SPIN)
+            .id("first")
+            .settings("[limits]\nstop_ms = 3000\nfuel = 10_000_000_000\nwake_up_ms = 60_000");
+        let goodbye = format!("{WORK} (drop (call $log (i32.const 6) (i32.const 0) (i32.const 11)))");
+        let polite = Payload::reactor(PASS, &goodbye).id("second").settings("[limits]\nstop_ms = 30000");
+        for payload in [&deaf, &polite] {
+            device.install(payload, true);
+        }
+        let mut bench = device.supervisor();
+        bench.boot().await;
+        let running = RefCell::new(BTreeSet::new());
+        let both = |status: &PayloadStatus| {
+            if status.phase == Phase::Running {
+                running.borrow_mut().insert(status.payload.clone());
+            }
+            running.borrow().len() == 2
+        };
+        bench.event("running, both", both).await;
+        let asked = Instant::now();
+        bench.supervisor.stop_all().await;
+        assert!(asked.elapsed() >= Duration::from_secs(3), "the first has all of its time");
+        assert!(asked.elapsed() < Duration::from_secs(20), "and the second needs none of its own");
+        let mut stopped = Vec::new();
+        while let Ok(event) = bench.events.try_recv() {
+            if event.status.phase == Phase::Stopped {
+                stopped.push((event.status.payload, event.status.reason));
+            }
+        }
+        // One after the other, the first would be the first.
+        assert_eq!(stopped, ["second", "first"].map(|id| (id.to_owned(), Some(Reason::Stopped))));
+        device.heard("IOTWASM_PAYLOAD=second").await;
     });
 }

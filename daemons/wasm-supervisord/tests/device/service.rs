@@ -97,6 +97,27 @@ fn a_watcher_stays_when_those_who_ask_nothing_are_gone() {
 }
 
 #[test]
+fn what_is_left_of_a_hold_grows_less_while_nobody_says_anything() {
+    on_loop(async {
+        let device = Device::new();
+        let run = "(drop (call $hold (i32.const 2))) (drop (call $wait (i64.const 3600000)))";
+        let slot = wire_slot(device.install(&Payload::reactor("(i32.const 0)", run), false));
+        let (mut bench, socket) = (device.supervisor(), device.path("socket"));
+        serve(&bench, &socket, &Access::default(), 0);
+        bench.supervisor.start("probe", slot, true).await.unwrap();
+        bench.event("holding", |status| status.hold_s == 2).await;
+        let mut caller = zlink::tokio::unix::connect(&socket).await.unwrap();
+        let mut left = vec![2];
+        while left.last() != Some(&0) {
+            left.push(caller.get_status().await.unwrap().unwrap().payloads[0].hold_s);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(left.is_sorted_by(|before, after| before >= after), "{left:?}");
+        assert!(bench.events.try_recv().is_err(), "it was no event");
+    });
+}
+
+#[test]
 fn a_failed_start_is_told_with_its_reason_while_others_are_served() {
     on_loop(async {
         let device = Device::new();
@@ -165,9 +186,15 @@ fn the_interface_describes_itself() {
             caller.read_buf(&mut reply).await.unwrap();
         }
         let text = String::from_utf8(reply).unwrap();
-        for word in
-            ["method Start(", "method Monitor(", "type PayloadStatus", "type Reason", "error StartFailed", "self_test"]
-        {
+        for word in [
+            "method Start(",
+            "method Monitor(",
+            "type PayloadStatus",
+            "hold_s: int",
+            "type Reason",
+            "error StartFailed",
+            "self_test",
+        ] {
             assert!(text.contains(word), "{word} is not in\n{text}");
         }
     });

@@ -343,6 +343,7 @@ const HEAD: &str = r#"
     (import "iotwasm" "iotwasm_health" (func $health (param i32 i32 i32) (result i32)))
     (import "iotwasm" "iotwasm_log" (func $log (param i32 i32 i32) (result i32)))
     (import "iotwasm" "iotwasm_wait" (func $wait (param i64) (result i32)))
+    (import "iotwasm" "iotwasm_hold_restart" (func $hold (param i32) (result i32)))
 "#;
 const BODY: &str = r#"
     (memory (export "memory") 1)

@@ -5,6 +5,7 @@ unsafe extern "C" {
     fn iotwasm_health(status: i32, message: *const u8, length: usize) -> i32;
     fn iotwasm_log(level: i32, message: *const u8, length: usize) -> i32;
     safe fn iotwasm_wait(milliseconds: i64) -> i32;
+    safe fn iotwasm_hold_restart(seconds: i32) -> i32;
 }
 
 /// A health report: the status, and a message in UTF-8.
@@ -22,6 +23,11 @@ pub(crate) fn log(level: i32, message: &[u8]) -> i32 {
 /// Sleeps, and has the fuel refilled.
 pub(crate) fn wait(milliseconds: i64) -> i32 {
     iotwasm_wait(milliseconds)
+}
+
+/// Asks that the device not be restarted; 0 releases.
+pub(crate) fn hold_restart(seconds: i32) -> i32 {
+    iotwasm_hold_restart(seconds)
 }
 
 pub(crate) use crate::delay::pause as delay;

@@ -65,6 +65,11 @@ pub enum Call {
         /// For how long, in milliseconds.
         milliseconds: i64,
     },
+    /// A wish that the device not be restarted.
+    HoldRestart {
+        /// For how long, in seconds; 0 is a release.
+        seconds: i32,
+    },
     /// A pause, as drivers make them. It is no wake-up and is not counted as one.
     Delay {
         /// For how long, in nanoseconds.
@@ -210,6 +215,17 @@ pub(crate) fn log(level: i32, message: &[u8]) -> i32 {
 pub(crate) fn wait(milliseconds: i64) -> i32 {
     record(Call::Wait { milliseconds });
     number(sleep(milliseconds))
+}
+
+/// Longest hold that a device takes at once, in seconds.
+const MAX_HOLD_S: i32 = 3600;
+
+pub(crate) fn hold_restart(seconds: i32) -> i32 {
+    if (0..=MAX_HOLD_S).contains(&seconds) {
+        record(Call::HoldRestart { seconds })
+    } else {
+        number(Err(Error::BadArgument))
+    }
 }
 
 pub(crate) fn delay(nanoseconds: u64) -> i32 {

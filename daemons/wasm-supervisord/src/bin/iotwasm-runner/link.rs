@@ -209,11 +209,11 @@ impl Link {
     }
 
     /// Say something of the guest's, if there is room: too much is left out and counted, so that a guest can neither
-    /// block itself nor the supervisor.
-    pub(crate) fn send_if_room(&self, message: &FromRunner) {
+    /// block itself nor the supervisor. True if it was said.
+    pub(crate) fn send_if_room(&self, message: &FromRunner) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         if *self.lock_ended() || !bucket.take(Instant::now()) {
-            return;
+            return false;
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         if let Some(count) = bucket.dropped()
@@ -221,9 +221,11 @@ impl Link {
         {
             bucket.lost();
         }
-        if !self.put(message, flags) {
+        let sent = self.put(message, flags);
+        if !sent {
             bucket.lost();
         }
+        sent
     }
 
     /// Say how it ended. The first one counts.

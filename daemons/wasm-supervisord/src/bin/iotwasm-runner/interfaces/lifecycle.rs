@@ -1,4 +1,4 @@
-//! The module `iotwasm`: health, log and wait, which every payload has.
+//! The module `iotwasm`: health, log, wait and hold, which every payload has.
 
 use std::{
     os::fd::OwnedFd,
@@ -8,7 +8,7 @@ use std::{
 
 use iotwasm_payload::interfaces::IOTWASM;
 use iotwasm_wasmedge::{Caller, Halt, HostModule};
-use wasm_supervisord::protocol::{Feeling, FromRunner, MAX_GUEST_MESSAGE, Setup, ToRunner};
+use wasm_supervisord::protocol::{Feeling, FromRunner, MAX_GUEST_MESSAGE, MAX_HOLD_S, Setup, ToRunner};
 
 use super::{number, session::Shared};
 use crate::{
@@ -38,6 +38,8 @@ struct State {
     self_test_failure: Option<String>,
     /// It said that it has failed: once is enough, and that once always gets through.
     failed: bool,
+    /// It asked for a hold since it last released: the release always gets through, too.
+    holding: bool,
     stopping: bool,
     orphaned: bool,
 }
@@ -93,7 +95,9 @@ impl Life {
                     self.link.send(&FromRunner::Health { feeling: Feeling::Failed, message });
                 }
             }
-            Some(feeling) => self.link.send_if_room(&FromRunner::Health { feeling, message }),
+            Some(feeling) => {
+                self.link.send_if_room(&FromRunner::Health { feeling, message });
+            }
             None if status == SELF_TEST_FAILED => {
                 self.lock().self_test_failure = Some(message);
                 return Err(Halt::Terminate);
@@ -119,6 +123,23 @@ impl Life {
             }
             Err(number) => number,
         }
+    }
+
+    /// Unlike a report, a hold that was left out is told: the guest would rely on it.
+    fn hold(&self, seconds: i32) -> i32 {
+        let Some(seconds) = u16::try_from(seconds).ok().filter(|seconds| *seconds <= MAX_HOLD_S) else {
+            return number::BAD_ARGUMENT;
+        };
+        if seconds == 0 {
+            if std::mem::take(&mut self.lock().holding) {
+                self.link.send(&FromRunner::Hold { seconds });
+            }
+        } else if self.link.send_if_room(&FromRunner::Hold { seconds }) {
+            self.lock().holding = true;
+        } else {
+            return number::TOO_SOON;
+        }
+        number::OK
     }
 
     fn wait(&self, caller: &mut Caller<'_>, milliseconds: i64, peripherals: Option<&Shared>) -> Result<i32, Halt> {
@@ -217,7 +238,7 @@ fn text(caller: &mut Caller<'_>, pointer: i32, length: i32) -> Result<String, i3
 
 /// The module.
 pub(crate) fn module(life: &Arc<Life>, peripherals: Option<Shared>) -> HostModule {
-    let (health, log, wait) = (Arc::clone(life), Arc::clone(life), Arc::clone(life));
+    let [health, log, wait, hold] = [life; 4].map(Arc::clone);
     HostModule::new(IOTWASM)
         .function("iotwasm_health", move |caller, (status, pointer, length): (i32, i32, i32)| {
             health.health(caller, status, pointer, length)
@@ -228,4 +249,5 @@ pub(crate) fn module(life: &Arc<Life>, peripherals: Option<Shared>) -> HostModul
         .function("iotwasm_wait", move |caller, (milliseconds,): (i64,)| {
             wait.wait(caller, milliseconds, peripherals.as_ref())
         })
+        .function("iotwasm_hold_restart", move |_, (seconds,): (i32,)| Ok(hold.hold(seconds)))
 }

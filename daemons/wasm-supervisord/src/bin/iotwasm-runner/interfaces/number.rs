@@ -24,7 +24,7 @@ pub(crate) const MODE_NOT_ALLOWED: i32 = -8;
 pub(crate) const ALREADY_IN_USE: i32 = -9;
 /// A value of another type, or none of those that were granted.
 pub(crate) const BAD_VALUE: i32 = -10;
-/// Written too often.
+/// Written, or asked, too often.
 pub(crate) const TOO_SOON: i32 = -11;
 /// The sensor is not on.
 pub(crate) const NOT_ON: i32 = -12;

@@ -2,6 +2,7 @@
 
 mod buses;
 mod gpio;
+mod lifecycle;
 mod measure;
 mod sensors;
 mod session;
