@@ -223,6 +223,7 @@ mod tests {
             start_ms: 0,
             self_test_ms: 0,
             interruption_ms: 0,
+            hold_s: 0,
             since: String::new(),
         }
     }

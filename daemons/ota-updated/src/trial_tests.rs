@@ -29,6 +29,7 @@ fn status(phase: Phase, health: Health) -> PayloadStatus {
         start_ms: 1,
         self_test_ms: 0,
         interruption_ms: 0,
+        hold_s: 0,
         since: String::new(),
     }
 }

@@ -172,6 +172,7 @@ fn play(stage: &mut Stage, id: &str, slot: Slot, trial: bool) -> Result<Started,
         start_ms: 1,
         self_test_ms: 0,
         interruption_ms: 0,
+        hold_s: 0,
         since: String::new(),
     };
     stage.show(status.clone());

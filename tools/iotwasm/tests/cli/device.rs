@@ -75,7 +75,7 @@ fn ota(method: &str, parameters: &Value) -> Vec<Value> {
 fn running() -> Value {
     json!({
         "payload": "counter", "slot": "a", "version": "1.1.0", "sha256": "00ff", "trial": false, "phase": "self_test",
-        "health": "degraded", "message": "the disk\u{1b}[2J is full", "starts": 3, "crashes": 1, "pid": 99, "start_ms": 4, "self_test_ms": 2, "interruption_ms": 0,
+        "health": "degraded", "message": "the disk\u{1b}[2J is full", "starts": 3, "crashes": 1, "pid": 99, "start_ms": 4, "self_test_ms": 2, "interruption_ms": 0, "hold_s": 0,
         "since": "2026-01-02T03:04:05Z",
     })
 }
