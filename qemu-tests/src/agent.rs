@@ -77,7 +77,12 @@ impl Agent {
 
     /// Reads a file.
     pub fn get(&mut self, path: &str) -> Result<Vec<u8>> {
-        Ok(self.ask(&format!("get {path}"), Action::Get { path: path.to_owned() }, &[], SLACK)?.1)
+        self.get_within(path, SLACK)
+    }
+
+    /// [`Agent::get`] with a limit of its own.
+    pub fn get_within(&mut self, path: &str, limit: Duration) -> Result<Vec<u8>> {
+        Ok(self.ask(&format!("get {path}"), Action::Get { path: path.to_owned() }, &[], limit)?.1)
     }
 
     fn ask(&mut self, doing: &str, action: Action, body: &[u8], limit: Duration) -> Result<(Outcome, Vec<u8>)> {

@@ -24,6 +24,11 @@ pub const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// Tells boots apart.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The firmware slot that was booted.
+const SLOT: &str = "/run/iot/slot";
+
 /// Addresses in the device's network that lead to servers of the harness; the device reaches nothing else.
 pub const SERVER_URL: &str = "http://10.0.2.100";
 /// The second one: a mirror.
@@ -222,14 +227,38 @@ impl Vm {
         self.wait_for_reboot(&before)
     }
 
-    /// Waits for the agent of a boot that somebody else causes; `before` is the boot that was.
+    /// Waits for the agent of another boot than `before`.
     pub fn wait_for_reboot(&mut self, before: &str) -> Result<()> {
         until("another boot", BOOT_LIMIT, || {
-            self.reconnect()?;
-            self.running()?.agent.ping(Duration::from_secs(10))?;
-            let now = self.boot_id()?;
+            let now = self.look(BOOT_ID)?;
             Ok(if now == before { Look::NotYet("the old boot".into()) } else { Look::Is(()) })
         })
+    }
+
+    /// Waits for the agent of another boot than `before` that is one from this firmware slot. Boots from the other may come
+    /// and go meanwhile, however they end.
+    pub fn wait_for_slot(&mut self, slot: &str, before: &str) -> Result<()> {
+        until(&format!("a boot from {slot}"), BOOT_LIMIT, || {
+            let boot = self.look(BOOT_ID)?;
+            let seen = self.look(SLOT)?;
+            let seen = seen.strip_prefix("RAUC_SLOT=").unwrap_or(&seen);
+            Ok(if boot != before && seen == slot { Look::Is(()) } else { Look::NotYet(format!("{seen}, boot {boot}")) })
+        })
+    }
+
+    /// The firmware slot that this boot is one of: `slot-a` or `slot-b`.
+    pub fn slot(&mut self) -> Result<String> {
+        let text = String::from_utf8_lossy(&self.get(SLOT)?).trim().to_owned();
+        Ok(text.strip_prefix("RAUC_SLOT=").unwrap_or(&text).to_owned())
+    }
+
+    /// A short file of a device that may restart at any moment, by a connection of its own.
+    fn look(&mut self, path: &str) -> Result<String> {
+        let limit = Duration::from_secs(10);
+        self.reconnect()?;
+        let agent = &mut self.running()?.agent;
+        agent.ping(limit)?;
+        Ok(String::from_utf8_lossy(&agent.get_within(path, limit)?).trim().to_owned())
     }
 
     /// An orderly power-off by systemd.
@@ -244,7 +273,7 @@ impl Vm {
 
     /// Tells boots apart.
     pub fn boot_id(&mut self) -> Result<String> {
-        let id = self.get("/proc/sys/kernel/random/boot_id")?;
+        let id = self.get(BOOT_ID)?;
         Ok(String::from_utf8_lossy(&id).trim().to_owned())
     }
 
