@@ -89,6 +89,9 @@ pub struct PayloadStatus {
     pub interruption_ms: i64,
     /// Time of the last change, RFC 3339.
     pub since: String,
+    /// Seconds for which it asks that the device not be restarted; 0 none.
+    #[serde(default)]
+    pub hold_s: i64,
 }
 
 /// Something that happened to a payload.

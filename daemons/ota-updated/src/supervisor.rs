@@ -224,6 +224,7 @@ mod tests {
             self_test_ms: 0,
             interruption_ms: 0,
             since: String::new(),
+            hold_s: 0,
         }
     }
 

@@ -30,6 +30,7 @@ fn status(phase: Phase, health: Health) -> PayloadStatus {
         self_test_ms: 0,
         interruption_ms: 0,
         since: String::new(),
+        hold_s: 0,
     }
 }
 

@@ -173,6 +173,7 @@ fn play(stage: &mut Stage, id: &str, slot: Slot, trial: bool) -> Result<Started,
         self_test_ms: 0,
         interruption_ms: 0,
         since: String::new(),
+        hold_s: 0,
     };
     stage.show(status.clone());
     stage.show(PayloadStatus { phase: Phase::SelfTest, ..status.clone() });
