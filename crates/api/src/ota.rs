@@ -241,8 +241,13 @@ pub trait OtaProxy {
     /// Look for updates now instead of at the next poll.
     async fn check_now(&mut self) -> zlink::Result<Result<CheckRequested, OtaError>>;
 
-    /// Attempts, newest first; of one payload, or of all when `payload` is absent.
-    async fn get_history(&mut self, payload: Option<&str>, limit: i64) -> zlink::Result<Result<History, OtaError>>;
+    /// Attempts, newest first; of one payload, of one level, or of all where `payload` and `level` are absent.
+    async fn get_history(
+        &mut self,
+        payload: Option<&str>,
+        limit: i64,
+        level: Option<Level>,
+    ) -> zlink::Result<Result<History, OtaError>>;
 
     /// Every change of activity, download progress and attempt as it happens.
     #[zlink(more)]
