@@ -9,6 +9,8 @@
     reason = "test code, of which each test binary uses its own part"
 )]
 
+pub mod bus;
+pub mod firmware;
 pub mod repo;
 pub mod supervisor;
 pub mod web;
