@@ -204,13 +204,13 @@ impl Worker {
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
     fn take_up(&mut self) {
         let settings = Arc::clone(&self.settings);
-        self.look_after_firmware();
+        let is_trial_boot = matches!(&self.firmware, Side::Here(firmware) if firmware.is_trial_boot());
         for wanted in &settings.wanted {
             match Slots::open(&settings.places.payloads, wanted.clone()) {
                 Ok(slots) => {
                     close_old_attempt(&self.shared, slots.id(), slots.state());
                     // What is committed runs by itself; a trial waits until the firmware's is over.
-                    if self.may_try() || slots.state().trial().is_none() {
+                    if !is_trial_boot || slots.state().trial().is_none() {
                         self.look_after(slots);
                     }
                 }
@@ -227,6 +227,8 @@ impl Worker {
                 self.shared.fail(attempt.number, Outcome::Failed, message);
             }
         }
+        // Last: a restart waits for the trials that went on.
+        self.look_after_firmware();
     }
 
     /// Gives a payload to a thread of its own, which carries its trial or sees to it that the right slot runs.

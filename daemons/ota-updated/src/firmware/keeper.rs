@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Pause between two attempts at a RAUC that cannot do what it is asked.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long RAUC is asked again before that is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long an ordered restart may take before it is ordered again.
 const RESTART: Duration = Duration::from_secs(120);
 

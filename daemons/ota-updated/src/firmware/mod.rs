@@ -78,6 +78,11 @@ impl Firmware {
         &self.machine.compatible
     }
 
+    /// Whether this boot is a trial of what runs.
+    pub(crate) fn is_trial_boot(&self) -> bool {
+        self.machine.boot.is_trial
+    }
+
     /// What is under way, if it can be withdrawn.
     pub(crate) fn bundle(&self) -> Option<&Bundle> {
         match self.state().state() {
