@@ -7,7 +7,8 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use iotwasm_api::Reason;
 use iotwasm_api::ota::{
-    Attempt, CheckRequested, FirmwareInfo, History, Level, Monitored, OtaError, Outcome, PayloadInfo, SlotStatus, Status,
+    Attempt, CheckRequested, FirmwareInfo, History, Level, Monitored, OtaError, Outcome, PayloadInfo, SlotStatus,
+    Status,
 };
 use iotwasm_api::supervisor::Slot;
 use iotwasm_kit::access::Grants;

@@ -436,17 +436,26 @@ mod tests {
         assert_eq!(list.len(), 1, "{list:?}");
         assert!(list[0].message.starts_with("disk full (and 2 times more"), "{}", list[0].message);
         let text = metrics(dir.path());
-        assert!(text.contains("iot_ota_attempts_total{device_id=\"dev-1\",level=\"payload\",outcome=\"failed\"} 3"), "{text}");
+        assert!(
+            text.contains("iot_ota_attempts_total{device_id=\"dev-1\",level=\"payload\",outcome=\"failed\"} 3"),
+            "{text}"
+        );
     }
 
     #[test]
     fn metrics_show_zero_before_the_first_event_and_the_reason_after() {
         let dir = tempfile::tempdir().unwrap();
         let shared = shared(dir.path());
-        assert!(metrics(dir.path()).contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 0"));
+        assert!(
+            metrics(dir.path())
+                .contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 0")
+        );
         let number = shared.note(blank("a", Outcome::Trial, String::new(), &now_text()));
         shared.update(number, |a| (a.outcome, a.reason) = (Outcome::RolledBack, Some(Reason::Trap)));
-        assert!(metrics(dir.path()).contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 1"));
+        assert!(
+            metrics(dir.path())
+                .contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 1")
+        );
     }
 
     #[test]

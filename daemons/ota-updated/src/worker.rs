@@ -152,7 +152,8 @@ impl Worker {
                 shared.set_payload(slots.info());
             }
         }
-        let firmware = Firmware::open(&settings, &shared, &quit).map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
+        let firmware =
+            Firmware::open(&settings, &shared, &quit).map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
         let (trials, memory) = (BTreeMap::new(), Memory::default());
         Ok(Self { settings, shared, pulse, quit, orders, sender, schedule, installer, trials, firmware, memory })
     }
@@ -228,6 +229,9 @@ impl Worker {
             }
         }
         // Last: a restart waits for the trials that went on.
+        if let Side::Here(firmware) = &self.firmware {
+            firmware.close_old_attempt();
+        }
         self.look_after_firmware();
     }
 

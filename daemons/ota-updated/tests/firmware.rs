@@ -77,9 +77,10 @@ fn a_daemon_that_is_not_ready_undoes_it() {
 #[test]
 fn a_daemon_that_fails_after_it_was_ready_undoes_it() {
     let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
-    until("everything is well", || {
-        matches!(device.state().state(), State::Trial { reached, .. } if reached.contains("confirmation period runs"))
-    });
+    until(
+        "everything is well",
+        || matches!(device.state().state(), State::Trial { reached, .. } if reached.contains("confirmation period runs")),
+    );
     device.set_unit("wasm-supervisord.service", "failed");
     is_undone(&mut device, Reason::DaemonNotReady, "wasm-supervisord.service: failed");
 }
@@ -282,9 +283,10 @@ fn a_full_disk_does_not_keep_bad_firmware() {
         device.set_unit("capd.service", "activating");
         device.world.config.firmware.ready_within_s = 5;
     });
-    until("the trial has written how far it is", || {
-        matches!(device.state().state(), State::Trial { reached, .. } if reached.contains("capd"))
-    });
+    until(
+        "the trial has written how far it is",
+        || matches!(device.state().state(), State::Trial { reached, .. } if reached.contains("capd")),
+    );
     // A folder stands where the temporary file must go.
     let part = device.world.data().join(".firmware.json.new");
     std::fs::create_dir(&part).unwrap();

@@ -21,7 +21,7 @@ pub enum Error {
         address: String,
         /// The cause.
         #[source]
-        err: zbus::Error,
+        err: Box<zbus::Error>,
     },
     /// The other program could not be started, went away, or may not be called.
     #[error("{service} could not be asked {method}")]
@@ -32,7 +32,7 @@ pub enum Error {
         method: &'static str,
         /// The cause.
         #[source]
-        err: zbus::Error,
+        err: Box<zbus::Error>,
     },
     /// No reply in time.
     #[error("{service} did not reply to {method} within {} s", limit.as_secs())]
@@ -78,7 +78,7 @@ pub(super) async fn connect(address: &str) -> Result<Connection, Error> {
     let build = async { zbus::connection::Builder::address(address)?.build().await };
     match tokio::time::timeout(CALL, build).await {
         Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(err)) => Err(Error::Connect { address: address.to_owned(), err }),
+        Ok(Err(err)) => Err(Error::Connect { address: address.to_owned(), err: Box::new(err) }),
         Err(_) => Err(Error::Timeout { service: "the system bus", method: "Hello", limit: CALL }),
     }
 }
@@ -103,7 +103,7 @@ impl Service {
             Ok(Err(zbus::Error::MethodError(name, message, _))) if !name.starts_with("org.freedesktop.DBus.Error.") => {
                 return Err(Error::Refused { service, method, message: message.unwrap_or_else(|| name.to_string()) });
             }
-            Ok(Err(err)) => return Err(Error::Call { service, method, err }),
+            Ok(Err(err)) => return Err(Error::Call { service, method, err: Box::new(err) }),
             Ok(Ok(reply)) => reply,
         };
         reply.body().deserialize().map_err(|_| Error::Reply { service, method })

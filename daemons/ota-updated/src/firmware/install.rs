@@ -143,7 +143,8 @@ impl Firmware {
             return Ok(Advice::default());
         }
         let mut offers = offers(repository, self.compatible())?;
-        offers.retain(|offer| !memory.is_refused(&offer.candidate.bundle) || offer.candidate.target.withdrawn.is_some());
+        offers
+            .retain(|offer| !memory.is_refused(&offer.candidate.bundle) || offer.candidate.target.withdrawn.is_some());
         let candidates: Vec<Candidate> = offers.iter().map(|offer| offer.candidate.clone()).collect();
         match choose(&candidates, &self.machine.version, self.state().rejected()) {
             Choice::Install { candidate, why } => {
@@ -154,7 +155,8 @@ impl Firmware {
             Choice::Keep(Kept::UpToDate) => Ok(Advice::default()),
             Choice::Keep(Kept::WithdrawnWithoutReplacement) => {
                 let version = &self.machine.version;
-                let remark = format!("firmware {version} is withdrawn, and nothing can take its place: it keeps running");
+                let remark =
+                    format!("firmware {version} is withdrawn, and nothing can take its place: it keeps running");
                 Ok(Advice { plan: None, remark: Some(remark) })
             }
         }
@@ -241,7 +243,9 @@ impl Firmware {
     fn fetch_release(&self, plan: &Plan, bundle: &Bundle, repository: &mut Repository) -> Result<Release, Failure> {
         let refused = |why: String| Failure::refused(format!("{bundle}: {why}"));
         let places = &self.settings.places;
-        let Some(target) = &plan.offer.release else { return Err(refused("its release.json is not signed".to_owned())) };
+        let Some(target) = &plan.offer.release else {
+            return Err(refused("its release.json is not signed".to_owned()));
+        };
         if target.length > MAX_BYTES as u64 {
             return Err(refused(format!("its release.json has {} bytes; at most {MAX_BYTES} are read", target.length)));
         }
@@ -266,10 +270,17 @@ impl Firmware {
     }
 
     /// Has RAUC inspect and install what the relay hands it. Gives the bytes fetched.
-    async fn drive(&mut self, (bundle, total): (&Bundle, u64), release: &Release, relay: &Relay, pulse: &Pulse) -> Result<u64, Trouble> {
+    async fn drive(
+        &mut self,
+        (bundle, total): (&Bundle, u64),
+        release: &Release,
+        relay: &Relay,
+        pulse: &Pulse,
+    ) -> Result<u64, Trouble> {
         let seen = relay.seen();
         pulse.alive(Duration::from_secs(60));
-        let rauc = Rauc::connect(&self.settings.places.bus).await.map_err(|err| Failure::failed(report::chain(&err)))?;
+        let rauc =
+            Rauc::connect(&self.settings.places.bus).await.map_err(|err| Failure::failed(report::chain(&err)))?;
         let inspected = self.watched(rauc.inspect(relay.url()), pulse).await?;
         let inspected = inspected.map_err(|err| self.judge(bundle, &err, seen))?;
         let (compatible, version) = (&release.compatible, release.version.to_string());
@@ -293,7 +304,13 @@ impl Firmware {
     }
 
     /// The installation itself, from the order to its end.
-    async fn run(&mut self, (bundle, total): (&Bundle, u64), rauc: &Rauc, relay: &Relay, pulse: &Pulse) -> Result<(), Trouble> {
+    async fn run(
+        &mut self,
+        (bundle, total): (&Bundle, u64),
+        rauc: &Rauc,
+        relay: &Relay,
+        pulse: &Pulse,
+    ) -> Result<(), Trouble> {
         let seen = relay.seen();
         let total = i64::try_from(total).unwrap_or(i64::MAX);
         let mut news = rauc.install(relay.url()).await.map_err(|err| Failure::failed(report::chain(&err)))?;
@@ -318,7 +335,9 @@ impl Firmware {
                     });
                 }
                 Ok(News::Gone) => {
-                    return Err(Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation")).into());
+                    return Err(
+                        Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation")).into()
+                    );
                 }
                 Ok(News::Progress(now, text)) => {
                     if (now, &text) != (percent, &detail) {

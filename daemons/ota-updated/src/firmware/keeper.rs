@@ -121,7 +121,9 @@ impl Keeper {
         // What newer firmware wrote may be a reason that is not known here; its name is told all the same.
         let known = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
         let message = if known.is_some() { message } else { format!("{reason}: {message}") };
-        if let Some(open) = self.firmware.shared.open_firmware_attempt().filter(|a| a.sha256 == bundle.sha256.to_string()) {
+        if let Some(open) =
+            self.firmware.shared.open_firmware_attempt().filter(|a| a.sha256 == bundle.sha256.to_string())
+        {
             self.firmware.close(open.number, Outcome::RolledBack, known, message);
         }
         if self.firmware.note(&Event::Closed) { Next::Look } else { Next::Leave }
@@ -419,7 +421,10 @@ impl Keeper {
 
     /// What runs was committed by nobody and is not well, but nothing says that anything else would be better.
     fn leave_adopted(&mut self, reason: Reason, message: &str) -> Next {
-        let text = format!("the firmware in slot {} was never committed and is not well: {reason}: {message}", self.firmware.slot());
+        let text = format!(
+            "the firmware in slot {} was never committed and is not well: {reason}: {message}",
+            self.firmware.slot()
+        );
         error!("{text}");
         self.firmware.keep();
         self.firmware.shared.set_error(text);

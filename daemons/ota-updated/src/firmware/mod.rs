@@ -191,6 +191,26 @@ impl Firmware {
         }
     }
 
+    /// At start: ends the attempt that the history says goes on, if the disk says that it does not.
+    pub(crate) fn close_old_attempt(&self) {
+        let Some(open) = self.shared.open_firmware_attempt() else { return };
+        let is = |bundle: &Bundle| bundle.sha256.to_string() == open.sha256;
+        if self.state().state().bundle().is_some_and(is) || self.start() == Start::Adopt {
+            return;
+        }
+        if let Some(rejected) = self.state().rejected().iter().rev().find(|rejected| is(&rejected.bundle)) {
+            let reason = Reason::ALL.into_iter().find(|reason| reason.as_str() == rejected.reason);
+            let message = "rolled back just before the daemon stopped".to_owned();
+            self.close(open.number, Outcome::RolledBack, reason, message);
+        } else if open.outcome == Outcome::Trial && open.version == self.machine.version.to_string() {
+            let message = "kept just before the daemon stopped".to_owned();
+            self.close(open.number, Outcome::Committed, None, message);
+        } else {
+            let message = "interrupted by a stop of the device or of this daemon".to_owned();
+            self.shared.fail(open.number, Outcome::Failed, message);
+        }
+    }
+
     /// The attempt goes on.
     fn tell(&self, attempt: i64, message: String) {
         self.shared.update(attempt, |attempt| (attempt.outcome, attempt.message) = (Outcome::Trial, message));

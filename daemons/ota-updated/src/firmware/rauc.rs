@@ -109,10 +109,15 @@ impl Rauc {
     ///
     /// If it does not begin.
     pub async fn install(&self, url: &str) -> Result<Installation, Error> {
-        let fail = |err| Error::Call { service: RAUC.label, method: "InstallBundle", err };
+        let fail = |err| Error::Call { service: RAUC.label, method: "InstallBundle", err: Box::new(err) };
         // Signals count only from the very process that is asked: any other on the bus may send some as well.
         let owner: String = Service { label: "the system bus", name: "org.freedesktop.DBus" }
-            .call(&self.connection, ("/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner"), &RAUC.name, bus::CALL)
+            .call(
+                &self.connection,
+                ("/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner"),
+                &RAUC.name,
+                bus::CALL,
+            )
             .await?;
         let from_rauc = MatchRule::builder().msg_type(Kind::Signal).sender(owner.clone()).map_err(fail)?.build();
         let from_bus = MatchRule::builder()

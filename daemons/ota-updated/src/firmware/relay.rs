@@ -100,8 +100,15 @@ impl Relay {
         let url = format!("http://127.0.0.1:{port}{path}");
         let Source { clients, path: remote, total, tail } = source;
         let transfers = Semaphore::new(clients.len());
-        let bundle =
-            Arc::new(Bundle { path, remote, total, tail, clients: Mutex::new(clients), transfers, seen: Arc::clone(&seen) });
+        let bundle = Arc::new(Bundle {
+            path,
+            remote,
+            total,
+            tail,
+            clients: Mutex::new(clients),
+            transfers,
+            seen: Arc::clone(&seen),
+        });
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("relay".to_owned())

@@ -127,15 +127,14 @@ impl Sight {
         let mut found: Vec<Trouble> = Vec::new();
         match &self.units {
             Err(why) => found.push(cannot_tell(Reason::DaemonNotReady, why)),
-            Ok(units) => found.extend(units.iter().filter_map(|unit| {
-                trouble(Reason::DaemonNotReady, &unit.name, &unit.condition)
-            })),
+            Ok(units) => found
+                .extend(units.iter().filter_map(|unit| trouble(Reason::DaemonNotReady, &unit.name, &unit.condition))),
         }
         match &self.payloads {
             Err(why) => found.push(cannot_tell(Reason::PayloadFailed, why)),
-            Ok(payloads) => found.extend(payloads.iter().filter_map(|payload| {
-                trouble(Reason::PayloadFailed, &payload.id, &payload.condition)
-            })),
+            Ok(payloads) => found.extend(
+                payloads.iter().filter_map(|payload| trouble(Reason::PayloadFailed, &payload.id, &payload.condition)),
+            ),
         }
         let failure = found.iter().position(|trouble| trouble.is_failure);
         (!found.is_empty()).then(|| found.swap_remove(failure.unwrap_or(0)))

@@ -144,7 +144,9 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Window => f.write_str("a maintenance window"),
-            Self::Power { battery, minimum } => write!(f, "power: the battery has {battery} %, and {minimum} % are needed"),
+            Self::Power { battery, minimum } => {
+                write!(f, "power: the battery has {battery} %, and {minimum} % are needed")
+            }
             Self::PayloadTrial => f.write_str("the trial of a payload"),
             Self::Payload { id } => write!(f, "payload {id}, which asks not to be interrupted"),
         }
@@ -209,7 +211,17 @@ mod tests {
         for good in ["02:00-04:30", "sun 22:00-02:00", "mon 00:00-24:00"] {
             assert_eq!(good.parse::<Window>().unwrap().to_string(), good);
         }
-        for bad in ["", "2:00-4:00", "02:00", "02:00-02:00", "24:00-02:00", "02:60-03:00", "25:00-26:00", "day 02:00-03:00", "+2:00-03:00"] {
+        for bad in [
+            "",
+            "2:00-4:00",
+            "02:00",
+            "02:00-02:00",
+            "24:00-02:00",
+            "02:60-03:00",
+            "25:00-26:00",
+            "day 02:00-03:00",
+            "+2:00-03:00",
+        ] {
             assert!(bad.parse::<Window>().is_err(), "{bad}");
         }
     }
@@ -251,7 +263,10 @@ mod tests {
     #[test]
     fn a_trial_is_waited_for_however_long_it_takes() {
         let payloads = Payloads { trials: 1, hold: None };
-        assert_eq!(rules(&[]).may_reboot(Duration::from_secs(1 << 30), NOON, MAINS, &payloads), Err(Wait::PayloadTrial));
+        assert_eq!(
+            rules(&[]).may_reboot(Duration::from_secs(1 << 30), NOON, MAINS, &payloads),
+            Err(Wait::PayloadTrial)
+        );
     }
 
     proptest! {

@@ -68,7 +68,7 @@ pub enum Script {
 }
 
 /// The bootloader and the slots, as they survive a restart; and what RAUC and systemd are to say.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Stage {
     pub first: Slot,
     pub next: Option<Slot>,
@@ -81,7 +81,12 @@ pub struct Stage {
     pub units: BTreeMap<String, (String, u64)>,
     /// Bytes that RAUC read.
     pub read: u64,
+    /// Called at each call of RAUC.
+    pub hook: Option<Hook>,
 }
+
+/// Something to be called with the stage as it is.
+pub type Hook = Arc<dyn Fn(&Stage, &str) + Send + Sync>;
 
 pub type Shared = Arc<Mutex<Stage>>;
 
@@ -172,6 +177,9 @@ struct Rauc {
 impl Rauc {
     fn called(&self, call: String) -> Result<(), Error> {
         let mut stage = self.stage.lock().unwrap();
+        if let Some(hook) = stage.hook.clone() {
+            hook(&stage, &call);
+        }
         stage.calls.push(call);
         if stage.script == Script::Busy {
             return Err(Error::Failed("Already processing a different method".into()));
@@ -356,8 +364,10 @@ impl Reader {
 }
 
 fn path_of(unit: &str) -> String {
-    let escaped: String =
-        unit.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("_{:02x}", c as u32) }).collect();
+    let escaped: String = unit
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("_{:02x}", c as u32) })
+        .collect();
     format!("/org/freedesktop/systemd1/unit/{escaped}")
 }
 

@@ -1,15 +1,15 @@
 //! Firmware releases and a device whose restarts the test plays: slot, marker and version are what the bootloader makes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use iotwasm_api::ota::{Attempt, FirmwareInfo, Level, Outcome};
+use iotwasm_firmware::Digest;
 use iotwasm_firmware::release::{
     Artifact, Bundle, FORMAT, Files, ImaEntry, PHASES, Pcr4, Pcr11, Pcrs, Release, Verity,
 };
 use iotwasm_firmware::state::{FirmwareState, Slot};
 use iotwasm_firmware::target::{FirmwareTarget, Kind, Part, TargetName};
-use iotwasm_firmware::Digest;
 use serde_json::json;
 
 use super::bus::{Bus, Script, Services, Shared, Stage};
@@ -115,6 +115,19 @@ impl TestRepo {
     }
 }
 
+/// What the initrd of the slot that is booted writes down.
+pub fn set_up_boot(run: &Path, stage: &Stage) {
+    let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
+    std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
+    std::fs::write(run.join("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
+    for name in ["trial", "kept", "reboot"] {
+        let _ = std::fs::remove_file(run.join(name));
+    }
+    if stage.booted != stage.first {
+        std::fs::write(run.join("trial"), "").unwrap();
+    }
+}
+
 /// A device with firmware 1.0.0 in slot a, beside everything that [`World`] has.
 pub struct Device {
     // Dropped in this order: the daemon first, the bus last.
@@ -138,6 +151,7 @@ impl Device {
             calls: Vec::new(),
             units: units.into_iter().map(|unit| (unit.to_owned(), ("active".to_owned(), 1))).collect(),
             read: 0,
+            hook: None,
         }));
         let services = Some(Services::start(&bus.address, &stage));
         let firmware = &mut world.config.firmware;
@@ -150,26 +164,12 @@ impl Device {
         std::fs::create_dir_all(device.run("block")).unwrap();
         std::fs::create_dir_all(device.run("power")).unwrap();
         std::fs::write(device.run("system.conf"), "[system]\ncompatible=gw\nbootloader=efi\n").unwrap();
-        device.set_up_boot();
+        set_up_boot(&device.run(""), &device.stage.lock().unwrap());
         device
     }
 
     pub fn run(&self, name: &str) -> PathBuf {
         self.world.dir.path().join("run").join(name)
-    }
-
-    /// What the initrd of the slot that is booted writes down.
-    fn set_up_boot(&self) {
-        let stage = self.stage.lock().unwrap();
-        let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
-        std::fs::write(self.run("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
-        std::fs::write(self.run("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
-        for name in ["trial", "kept", "reboot"] {
-            let _ = std::fs::remove_file(self.run(name));
-        }
-        if stage.booted != stage.first {
-            std::fs::write(self.run("trial"), "").unwrap();
-        }
     }
 
     pub fn start(&mut self) -> &mut Self {
@@ -183,7 +183,7 @@ impl Device {
         self.world.up = None;
         self.world.up = Some(self.world.supervisor.up());
         self.stage.lock().unwrap().reset();
-        self.set_up_boot();
+        set_up_boot(&self.run(""), &self.stage.lock().unwrap());
     }
 
     /// Waits until the daemon orders a restart, and plays it.

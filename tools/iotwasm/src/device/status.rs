@@ -85,7 +85,12 @@ fn tell_firmware(f: &mut fmt::Formatter<'_>, firmware: &FirmwareInfo) -> fmt::Re
     let FirmwareInfo { compatible, version, state, boots_left, .. } = firmware;
     let boots = if *boots_left > 0 { format!(" ({boots_left} more boots)") } else { String::new() };
     let is_trial = state == "trial";
-    write!(f, "firmware: {compatible} {version}, {state}{} in slot {}", if is_trial { &boots } else { "" }, word(&firmware.slot))?;
+    write!(
+        f,
+        "firmware: {compatible} {version}, {state}{} in slot {}",
+        if is_trial { &boots } else { "" },
+        word(&firmware.slot)
+    )?;
     let other = if firmware.other_version.is_empty() { "unknown" } else { &firmware.other_version };
     writeln!(f, "; the other slot: {other}, {}", firmware.other_state)?;
     if !firmware.installed.is_empty() {

@@ -159,10 +159,17 @@ fn ask(bench: &Bench, args: &[&str]) -> Run {
 fn the_status_joins_what_both_daemons_say() {
     let bench = device();
     let words = ask(&bench, &["device", "status"]).ok().out;
-    for part in ["device d-1, board qemu-x86-64", "1.1.0 committed", "inactive", "self test", "degraded", "99",
+    for part in [
+        "device d-1, board qemu-x86-64",
+        "1.1.0 committed",
+        "inactive",
+        "self test",
+        "degraded",
+        "99",
         "firmware: gw 2.0.0, committed in slot a; the other slot: 2.2.0, installed",
         "firmware 2.2.0 is installed and waits for a restart (2 more boots), which waits for a maintenance window",
-        "firmware not tried again: 2.1.0 00ff (daemon_not_ready)"] {
+        "firmware not tried again: 2.1.0 00ff (daemon_not_ready)",
+    ] {
         assert!(words.contains(part), "{part:?} is not in {words}");
     }
     assert!(!words.contains('\u{1b}'), "{words:?}");
@@ -200,7 +207,10 @@ fn the_history_says_why_something_was_undone() {
         assert!(words.contains(part), "{part:?} is not in {words}");
     }
     let rows: Vec<&str> = words.lines().collect();
-    assert!(rows[1].contains("firmware") && rows[1].contains("daemon_not_ready") && rows[2].contains("counter"), "{words}");
+    assert!(
+        rows[1].contains("firmware") && rows[1].contains("daemon_not_ready") && rows[2].contains("counter"),
+        "{words}"
+    );
     let firmware = ask(&bench, &["device", "history", "--firmware"]).ok().out;
     assert!(firmware.contains("2.1.0") && !firmware.contains("counter"), "{firmware}");
     ask(&bench, &["device", "history", "--firmware", "--payload", "x"]).fails(64, "--payload");
@@ -224,7 +234,10 @@ fn the_monitor_prints_a_line_for_each_event_of_the_daemons() {
     assert_eq!(lines[0], "capabilities: denied: counter: actuators.pump: too many writes");
     assert!(lines[1].starts_with("counter 1.1.0: self test, degraded"), "{words}");
     assert_eq!(lines[2], "updates: downloading");
-    assert!(lines[4].starts_with("updates: installing_firmware 40 %: Copying image to rootfs.1; firmware 2.1.0"), "{words}");
+    assert!(
+        lines[4].starts_with("updates: installing_firmware 40 %: Copying image to rootfs.1; firmware 2.1.0"),
+        "{words}"
+    );
     assert!(lines[3].starts_with("updates: idle; counter 1.2.0: rolled_back (heartbeat_missed)"), "{words}");
     for line in ask(&bench, &["--json", "device", "monitor"]).ok().out.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
