@@ -47,12 +47,44 @@ impl Outcome {
     }
 }
 
-/// One attempt to change what a payload runs.
+/// What an attempt is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, CustomType)]
+#[serde(rename_all = "snake_case")]
+#[zlink(rename_all = "snake_case")]
+pub enum Level {
+    /// A payload.
+    #[default]
+    Payload,
+    /// The firmware.
+    Firmware,
+    /// The repository itself.
+    Repository,
+}
+
+impl Level {
+    /// Every level.
+    pub const ALL: [Self; 3] = [Self::Payload, Self::Firmware, Self::Repository];
+
+    /// The name on the wire and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Payload => "payload",
+            Self::Firmware => "firmware",
+            Self::Repository => "repository",
+        }
+    }
+}
+
+/// One attempt to change what the device runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomType)]
 pub struct Attempt {
     /// Counts up by one for each attempt of this device.
     pub number: i64,
-    /// Payload id; empty when the repository itself was refused.
+    /// What it is about.
+    #[serde(default)]
+    pub level: Level,
+    /// Payload id; empty on the other levels.
     pub payload: String,
     /// Version that was tried; empty when the repository itself was refused.
     pub version: String,
@@ -104,6 +136,31 @@ pub struct PayloadInfo {
     pub rejected: Vec<String>,
 }
 
+/// The firmware of this device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, CustomType)]
+pub struct FirmwareInfo {
+    /// Which firmware it may take.
+    pub compatible: String,
+    /// Version that runs.
+    pub version: String,
+    /// The slot that it runs from.
+    pub slot: Slot,
+    /// `committed`, or `trial` while it may still be undone.
+    pub state: String,
+    /// Version that is installed and waits for its first boot, or for another one; empty if none.
+    pub installed: String,
+    /// What its boot waits for; empty if nothing waits.
+    pub waiting_for: String,
+    /// Version in the other slot; empty if unknown.
+    pub other_version: String,
+    /// What the other slot is for: `inactive`, `installing`, `installed`, or `committed` during a trial.
+    pub other_state: String,
+    /// Boots that the one installed or in trial has left; 0 otherwise.
+    pub boots_left: i64,
+    /// Versions with their hashes that were rolled back and are not tried again.
+    pub rejected: Vec<String>,
+}
+
 /// Reply of `GetStatus`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
 pub struct Status {
@@ -111,7 +168,7 @@ pub struct Status {
     pub device_id: String,
     /// The board, as in its board file.
     pub board: String,
-    /// `idle`, `checking`, `downloading`, `installing` or `trial`.
+    /// `idle`, `checking`, `downloading`, `installing`, `installing_firmware`, `waiting_to_reboot`, `rebooting` or `trial`.
     pub activity: String,
     /// End of the last check, RFC 3339; empty before the first.
     pub last_check: String,
@@ -121,6 +178,9 @@ pub struct Status {
     pub next_check_s: i64,
     /// Every configured payload.
     pub payloads: Vec<PayloadInfo>,
+    /// The firmware; absent where the image has none that can be updated.
+    #[serde(default)]
+    pub firmware: Option<FirmwareInfo>,
 }
 
 /// Reply of `CheckNow`: the check was asked for, or was already under way.
@@ -146,6 +206,12 @@ pub struct Monitored {
     pub downloaded: i64,
     /// Bytes of the present download in all; 0 if none.
     pub total: i64,
+    /// How far an installation of firmware is; 0 if there is none.
+    #[serde(default)]
+    pub percent: i64,
+    /// What it does now, in RAUC's words; empty if nothing.
+    #[serde(default)]
+    pub detail: String,
     /// The attempt that began, moved or ended, if this event is about one.
     pub attempt: Option<Attempt>,
 }
@@ -175,8 +241,13 @@ pub trait OtaProxy {
     /// Look for updates now instead of at the next poll.
     async fn check_now(&mut self) -> zlink::Result<Result<CheckRequested, OtaError>>;
 
-    /// Attempts, newest first; of one payload, or of all when `payload` is absent.
-    async fn get_history(&mut self, payload: Option<&str>, limit: i64) -> zlink::Result<Result<History, OtaError>>;
+    /// Attempts, newest first; of one payload, of one level, or of all where `payload` and `level` are absent.
+    async fn get_history(
+        &mut self,
+        payload: Option<&str>,
+        limit: i64,
+        level: Option<Level>,
+    ) -> zlink::Result<Result<History, OtaError>>;
 
     /// Every change of activity, download progress and attempt as it happens.
     #[zlink(more)]

@@ -1,9 +1,9 @@
-//! Why a payload did not start, stopped, or was undone: one vocabulary for events, history and metrics.
+//! Why a payload did not start, stopped, or was undone, and why firmware was: one vocabulary for events, history and metrics.
 
 use serde::{Deserialize, Serialize};
 use zlink::introspect::CustomType;
 
-/// Why a payload did not start, stopped, or was undone.
+/// Why a payload did not start, stopped, or was undone, and why firmware was undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, CustomType)]
 #[serde(rename_all = "snake_case")]
 #[zlink(rename_all = "snake_case")]
@@ -44,11 +44,21 @@ pub enum Reason {
     SupervisorLost,
     /// A stop was asked for.
     Stopped,
+    /// On the new firmware a daemon that has to be there was not, or did not stay.
+    DaemonNotReady,
+    /// On the new firmware a payload did not run as it had run on the old one.
+    PayloadFailed,
+    /// On the new firmware the update server was not reached.
+    ServerUnreachable,
+    /// The new firmware never came so far as to say why: panic, corruption, watchdog, power.
+    BootFailed,
+    /// The new firmware was well, but the bootloader could not be told.
+    MarkFailed,
 }
 
 impl Reason {
     /// Every reason, for metrics that show zero before the first event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::SelfTestFailed,
         Self::Trap,
         Self::OutOfFuel,
@@ -67,6 +77,11 @@ impl Reason {
         Self::Withdrawn,
         Self::SupervisorLost,
         Self::Stopped,
+        Self::DaemonNotReady,
+        Self::PayloadFailed,
+        Self::ServerUnreachable,
+        Self::BootFailed,
+        Self::MarkFailed,
     ];
 
     /// The name on the wire and in metrics.
@@ -91,6 +106,11 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::SupervisorLost => "supervisor_lost",
             Self::Stopped => "stopped",
+            Self::DaemonNotReady => "daemon_not_ready",
+            Self::PayloadFailed => "payload_failed",
+            Self::ServerUnreachable => "server_unreachable",
+            Self::BootFailed => "boot_failed",
+            Self::MarkFailed => "mark_failed",
         }
     }
 }

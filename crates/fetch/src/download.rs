@@ -204,7 +204,7 @@ impl Transfer<'_, '_> {
     }
 }
 
-fn header(response: &Response<Body>, name: &str) -> String {
+pub(crate) fn header(response: &Response<Body>, name: &str) -> String {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 

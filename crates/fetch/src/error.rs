@@ -50,6 +50,12 @@ pub enum Error {
         /// The Content-Range header.
         range: String,
     },
+    /// The server sent the whole file although a part of it was asked for.
+    #[error("{url} was answered whole; its server does not know ranges")]
+    NoRange {
+        /// The address.
+        url: String,
+    },
     /// No connection, a broken one, a timeout, a certificate that does not hold.
     #[error("could not transfer {url}")]
     Transport {

@@ -5,6 +5,7 @@
 //!
 //! * **Mirrors** are asked in order, beginning with the one that answered last; a download goes on at the next mirror from
 //!   where the last one broke.
+//! * **Parts** of a file of a known length are handed on as they arrive, from one mirror after the other.
 //! * **Bounds**: never more bytes than allowed, a limit on connecting, on silence, and on the whole.
 //! * **Redirects** are few, and never from https to http.
 //! * **Proxies** come from `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in either case.
@@ -14,6 +15,7 @@ mod download;
 mod error;
 mod options;
 mod proxy;
+mod range;
 mod tls;
 
 pub use client::Client;

@@ -420,3 +420,66 @@ fn https_needs_certificates_that_can_be_read() {
     let options = Options { ca_file: empty.path().into(), ..options };
     assert!(matches!(Client::new(&["https://repo.example/".to_owned()], &options), Err(Error::Ca { .. })));
 }
+
+/// What a request for a part of the content gets, as if the file had `total` bytes.
+fn part(head: &str, stream: &mut TcpStream, total: usize, cut: usize) {
+    let (_, rest) = head.split_once("range: bytes=").unwrap();
+    let (from, to) = rest.split_once('\r').unwrap().0.split_once('-').unwrap();
+    let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+    let range = format!("Content-Range: bytes {from}-{to}/{total}");
+    let bytes = &content()[from..=to];
+    let head = format!("206 Partial Content\r\n{range}\r\nContent-Length: {}", bytes.len());
+    send(stream, &head, &bytes[..bytes.len().min(cut)]);
+}
+
+fn range(client: &mut Client, range: std::ops::Range<u64>) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    client.range("f", 100_000, range, &mut |piece| {
+        bytes.extend_from_slice(piece);
+        true
+    })?;
+    Ok(bytes)
+}
+
+#[test]
+fn part_of_a_file_arrives() {
+    let server = Server::start(|head, stream| part(head, stream, 100_000, usize::MAX));
+    for (from, to) in [(0, 4), (10, 99_000), (99_999, 100_000)] {
+        let wanted = &content()[from as usize..to as usize];
+        assert_eq!(range(&mut client(&[&server.url]), from..to).unwrap(), wanted);
+    }
+    let mut client = client(&[&server.url]);
+    for outside in [5..5, 0..100_001] {
+        assert!(matches!(range(&mut client, outside), Err(Error::WrongRange { .. })));
+    }
+}
+
+#[test]
+fn part_that_breaks_off_is_continued_by_the_next_mirror() {
+    let cut = Server::start(|head, stream| part(head, stream, 100_000, 30_000));
+    let good = Server::start(|head, stream| part(head, stream, 100_000, usize::MAX));
+    assert_eq!(range(&mut client(&[&cut.url, &good.url]), 100..90_000).unwrap(), &content()[100..90_000]);
+    assert!(good.requests()[0].contains("range: bytes=30100-89999"));
+    // One that keeps breaking is asked for as long as it helps.
+    assert_eq!(range(&mut client(&[&cut.url]), 0..100_000).unwrap(), content());
+}
+
+#[test]
+fn part_of_another_file_is_the_mirrors_failure() {
+    let longer = Server::start(|head, stream| part(head, stream, 100_001, usize::MAX));
+    let whole = Server::start(|_, stream| ok(stream, &content()));
+    let other = Server::start(|_, stream| partial(stream, &content(), 5));
+    assert!(matches!(range(&mut client(&[&longer.url]), 0..4), Err(Error::WrongRange { .. })));
+    assert!(matches!(range(&mut client(&[&whole.url]), 0..4), Err(Error::NoRange { .. })));
+    assert!(matches!(range(&mut client(&[&other.url]), 0..4), Err(Error::WrongRange { .. })));
+    let good = Server::start(|head, stream| part(head, stream, 100_000, usize::MAX));
+    let urls = [&longer.url, &whole.url, &other.url, &good.url].map(String::as_str);
+    assert_eq!(range(&mut client(&urls), 0..4).unwrap(), &content()[..4]);
+}
+
+#[test]
+fn nobody_wants_more_of_a_part() {
+    let server = Server::start(|head, stream| part(head, stream, 100_000, usize::MAX));
+    let result = client(&[&server.url]).range("f", 100_000, 0..100_000, &mut |_| false);
+    assert!(matches!(result, Err(Error::Cancelled { .. })));
+}

@@ -21,12 +21,35 @@ pub const TUF_STORE: &str = "/data/iotwasm/ota/metadata";
 pub const DOWNLOADS: &str = "/data/iotwasm/ota/download";
 /// Attempts with their outcomes.
 pub const HISTORY: &str = "/data/iotwasm/ota/history.json";
+/// What is under way with the firmware slots.
+pub const FIRMWARE_STATE: &str = "/data/iotwasm/ota/firmware.json";
 /// Payload slots: `<id>/{a,b}/payload.wasm`, `<id>/{a,b}/chain/`, `<id>/state.json`.
 pub const PAYLOADS: &str = "/data/iotwasm/payloads";
 /// WASI directories: `<id>/<name>`.
 pub const STORAGE: &str = "/data/iotwasm/storage";
 /// This device's identity, one line, made at the first boot.
 pub const DEVICE_ID: &str = "/data/iotwasm/device-id";
+
+/// Says which firmware slot was booted: `RAUC_SLOT=slot-a` or `slot-b`. Written by the initrd.
+pub const BOOTED_SLOT: &str = "/run/iot/slot";
+/// Is there if the slot that was booted is not the first of the boot order. Written by the initrd.
+pub const TRIAL_BOOT: &str = "/run/iot/trial";
+/// `IMAGE_VERSION` is the firmware's version.
+pub const OS_RELEASE: &str = "/usr/lib/os-release";
+/// RAUC's settings, and in them the `compatible` of this device.
+pub const RAUC_CONFIG: &str = "/etc/rauc/system.conf";
+/// Made by ota-updated, it has the system reboot in order.
+pub const REBOOT: &str = "/run/iotwasm/ota/reboot";
+/// Made by ota-updated, it says that this boot is no trial any more; one without it is ended by a reboot.
+pub const KEPT: &str = "/run/iotwasm/ota/kept";
+/// What requires every unit that must be there before new firmware is kept.
+pub const HEALTH_TARGET: &str = "boot-complete.target";
+/// The system bus, where the environment names no other.
+pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// The kernel's block devices.
+pub const BLOCK_DEVICES: &str = "/sys/class/block";
+/// The kernel's power supplies.
+pub const POWER_SUPPLIES: &str = "/sys/class/power_supply";
 
 /// ota-updated's Varlink socket.
 pub const OTA_SOCKET: &str = "/run/iotwasm/ota.sock";

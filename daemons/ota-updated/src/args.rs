@@ -6,7 +6,7 @@ use iotwasm_kit::paths;
 
 /// What `--help` prints.
 const HELP: &str = "\
-ota-updated: fetches, verifies, tries, commits and rolls back payloads
+ota-updated: fetches, verifies, tries, commits and rolls back payloads and firmware
 
 Usage: ota-updated [--vendor-config DIR] [--config DIR]
 

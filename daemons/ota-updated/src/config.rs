@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use iotwasm_firmware::state;
 use iotwasm_kit::access::Access;
 use iotwasm_kit::report::{Code, Failure};
 use iotwasm_kit::{config, paths};
@@ -10,6 +11,7 @@ use iotwasm_payload::{PayloadId, Wanted, slot};
 use serde::Deserialize;
 
 use crate::args::Folders;
+use crate::firmware::when::Window;
 
 /// The name of the settings file, and of the daemon.
 pub const DAEMON: &str = "ota-updated";
@@ -48,6 +50,61 @@ pub struct Config {
     pub supervisor_patience_s: u64,
     /// Who may ask and who may order a check.
     pub access: Access,
+    /// Firmware.
+    pub firmware: FirmwareConfig,
+}
+
+/// The settings about firmware.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FirmwareConfig {
+    /// Whether new firmware is installed. What is under way goes on all the same. Default: yes.
+    pub enabled: bool,
+    /// How often new firmware may be booted until it is kept. Default 2; 1 to 10.
+    pub trial_boots: u8,
+    /// How long everything must be well on new firmware, without a break, until it is kept, in seconds. Default 120; 1 to
+    /// 1200.
+    pub confirmation_s: u64,
+    /// How long it may take until everything is well for the first time, in seconds. Default 300; 1 to 1200.
+    pub ready_within_s: u64,
+    /// Whether new firmware is kept only if it reached the repository. Default: yes.
+    pub require_server: bool,
+    /// How long that may take, in seconds. Default 900; 1 to 1200.
+    pub server_within_s: u64,
+    /// How long a payload may delay a restart, in seconds. Default 3600; 0 to 604 800 (a week).
+    pub delay_max_s: u64,
+    /// When firmware may be installed and the device restarted, in UTC: `02:00-04:30`, `sun 22:00-02:00`. Default: always.
+    pub windows: Vec<Window>,
+    /// Least charge of the battery where the device has one and nothing else supplies it, in percent. Default 30; 0 to 100.
+    pub minimum_battery_percent: u8,
+}
+
+impl Default for FirmwareConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            trial_boots: 2,
+            confirmation_s: 120,
+            ready_within_s: 300,
+            require_server: true,
+            server_within_s: 900,
+            delay_max_s: 3600,
+            windows: Vec::new(),
+            minimum_battery_percent: 30,
+        }
+    }
+}
+
+impl FirmwareConfig {
+    fn validate(&self) -> Result<(), Error> {
+        within("firmware.trial_boots", self.trial_boots.into(), 1, state::MAX_BOOTS.into())?;
+        // All of them below the half hour after which a trial boot is ended from outside.
+        within("firmware.confirmation_s", self.confirmation_s, 1, 1200)?;
+        within("firmware.ready_within_s", self.ready_within_s, 1, 1200)?;
+        within("firmware.server_within_s", self.server_within_s, 1, 1200)?;
+        within("firmware.delay_max_s", self.delay_max_s, 0, 604_800)?;
+        within("firmware.minimum_battery_percent", self.minimum_battery_percent.into(), 0, 100)
+    }
 }
 
 impl Default for Config {
@@ -67,6 +124,7 @@ impl Default for Config {
             stall_timeout_s: 30,
             supervisor_patience_s: 120,
             access: Access::default(),
+            firmware: FirmwareConfig::default(),
         }
     }
 }
@@ -146,6 +204,7 @@ impl Config {
         within("connect_timeout_s", self.connect_timeout_s, 1, 600)?;
         within("stall_timeout_s", self.stall_timeout_s, 1, 600)?;
         within("supervisor_patience_s", self.supervisor_patience_s, 1, 3600)?;
+        self.firmware.validate()?;
         let is_url = |url: &str| {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
@@ -215,7 +274,7 @@ mod tests {
         assert_eq!(load_with(&[("usr/ota-updated.toml", &text)]).unwrap().0, Config::default());
         let spelled_out = load_with(&[("usr/ota-updated.toml", &spelled)]).unwrap().0;
         assert_eq!(spelled_out, Config { ca_file: spelled_out.ca_file.clone(), ..Config::default() });
-        assert!(spelled.matches(" = ").count() >= 14, "{spelled}");
+        assert!(spelled.matches(" = ").count() >= 23, "{spelled}");
     }
 
     #[test]
@@ -237,6 +296,8 @@ mod tests {
             ("repositories = [\"ftp://x\"]", "repositories"),
             ("repositories = [\"http://\"]", "repositories"),
             ("repository = \"http://x\"", "repository"),
+            ("[firmware]\ntrial_boots = 11", "firmware.trial_boots"),
+            ("[firmware]\nwindows = [\"2-4\"]", "2-4"),
         ] {
             let err = load_with(&[("etc/ota-updated.toml", text)]).unwrap_err();
             assert!(chain(&err).contains(key), "{}", chain(&err));

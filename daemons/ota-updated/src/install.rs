@@ -34,11 +34,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn failed(message: String) -> Self {
+    pub(crate) fn failed(message: String) -> Self {
         Self { outcome: Outcome::Failed, message }
     }
 
-    fn refused(message: String) -> Self {
+    pub(crate) fn refused(message: String) -> Self {
         Self { outcome: Outcome::Refused, message }
     }
 }
@@ -133,6 +133,11 @@ impl Installer {
     /// If every mirror failed or was refused.
     pub fn refresh(&mut self) -> Result<(), Failure> {
         Ok(self.repository.refresh()?)
+    }
+
+    /// The repository, for what is no payload.
+    pub(crate) fn repository(&mut self) -> &mut Repository {
+        &mut self.repository
     }
 
     /// Drops the metadata from memory until the next refresh: an idle daemon is small.

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use iotwasm_api::ota::{Attempt, Outcome};
+use iotwasm_api::ota::{Attempt, Level, Outcome};
 use iotwasm_kit::{atomic, report, warn};
 use serde::{Deserialize, Serialize};
 
@@ -50,11 +50,11 @@ impl Default for Journal {
 impl Journal {
     /// Notes an attempt that begins or has already ended; gives it its number.
     ///
-    /// An attempt that failed or was refused just as the one before it (same payload, release and words) is counted
+    /// An attempt that failed or was refused just as the one before it (same level, payload, release and words) is counted
     /// there instead: a repository that stays broken must not push the device's life out of its history.
     pub fn note(&mut self, mut attempt: Attempt) -> Noted {
         attempt.message = shorten(attempt.message);
-        if let Some(entry) = self.entries.iter_mut().rev().find(|e| e.attempt.payload == attempt.payload)
+        if let Some(entry) = self.entries.iter_mut().rev().find(|e| is_of(&e.attempt, attempt.level, &attempt.payload))
             && matches!(attempt.outcome, Outcome::Refused | Outcome::Failed)
             && same(&entry.attempt, &attempt)
         {
@@ -91,7 +91,13 @@ impl Journal {
     #[must_use]
     pub fn open(&self, payload: &str) -> Option<&Attempt> {
         let mut entries = self.entries.iter().rev().map(|e| &e.attempt);
-        entries.find(|a| a.payload == payload && is_open(a.outcome))
+        entries.find(|a| is_of(a, Level::Payload, payload) && is_open(a.outcome))
+    }
+
+    /// The attempt of the firmware that goes on, if any.
+    #[must_use]
+    pub fn open_firmware(&self) -> Option<&Attempt> {
+        self.entries.iter().rev().map(|e| &e.attempt).find(|a| a.level == Level::Firmware && is_open(a.outcome))
     }
 
     /// Every attempt that goes on, of whatever payload.
@@ -99,10 +105,12 @@ impl Journal {
         self.entries.iter().map(|e| &e.attempt).filter(|a| is_open(a.outcome))
     }
 
-    /// Newest first; of one payload, or of all.
+    /// Newest first; of one payload, of one level, or of all.
     #[must_use]
-    pub fn list(&self, payload: Option<&str>, limit: usize) -> Vec<Attempt> {
-        let wanted = |e: &&Entry| payload.is_none_or(|p| p == e.attempt.payload);
+    pub fn list(&self, payload: Option<&str>, level: Option<Level>, limit: usize) -> Vec<Attempt> {
+        let wanted = |e: &&Entry| {
+            payload.is_none_or(|p| p == e.attempt.payload) && level.is_none_or(|level| level == e.attempt.level)
+        };
         self.entries.iter().rev().filter(wanted).take(limit).map(Entry::shown).collect()
     }
 
@@ -115,7 +123,7 @@ impl Journal {
                 _ => {}
             }
             match std::fs::read(path) {
-                Ok(bytes) => serde_json::from_slice(&bytes).map_err(|err| err.to_string()),
+                Ok(bytes) => parse(&bytes).map_err(|err| err.to_string()),
                 Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
                 Err(err) => Err(err.to_string()),
             }
@@ -158,6 +166,27 @@ impl Entry {
     }
 }
 
+/// Reads the file's bytes. An entry that newer firmware wrote in words unknown here (an outcome, a reason) is passed over:
+/// the device falls back to older firmware, and its history must not be lost over that.
+fn parse(bytes: &[u8]) -> Result<Journal, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Raw {
+        next: i64,
+        entries: Vec<serde_json::Value>,
+    }
+    let Raw { next, entries } = serde_json::from_slice(bytes)?;
+    let count = entries.len();
+    let entries: Vec<Entry> = entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect();
+    if entries.len() < count {
+        warn!("{} entries of the history are in words that this firmware does not know", count - entries.len());
+    }
+    Ok(Journal { next, entries })
+}
+
+fn is_of(attempt: &Attempt, level: Level, payload: &str) -> bool {
+    attempt.level == level && attempt.payload == payload
+}
+
 fn is_open(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Installing | Outcome::Trial)
 }
@@ -177,12 +206,13 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// An attempt to begin with; the caller fills in what it knows.
+/// An attempt of a payload to begin with; the caller fills in what it knows, and another level.
 #[must_use]
 pub fn blank(payload: &str, outcome: Outcome, message: String, now: &str) -> Attempt {
     let ended = if is_open(outcome) { String::new() } else { now.to_owned() };
     Attempt {
         number: 0,
+        level: Level::Payload,
         payload: payload.to_owned(),
         version: String::new(),
         sha256: String::new(),
@@ -214,8 +244,8 @@ mod tests {
         journal.save(&path);
         let mut journal = Journal::load(&path);
         assert_eq!(journal.note(blank("a", Outcome::RolledBack, String::new(), "t3")).attempt.number, 3);
-        assert_eq!(journal.list(None, 2).iter().map(|a| a.number).collect::<Vec<_>>(), [3, 2]);
-        assert_eq!(journal.list(Some("a"), 10).iter().map(|a| a.number).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!(journal.list(None, None, 2).iter().map(|a| a.number).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(journal.list(Some("a"), None, 10).iter().map(|a| a.number).collect::<Vec<_>>(), [3, 1]);
     }
 
     #[test]
@@ -223,13 +253,13 @@ mod tests {
         let mut journal = Journal::default();
         let saved: Vec<bool> = (0..10).map(|i| journal.note(refused("expired", &format!("t{i}"))).save).collect();
         assert_eq!(saved, [true, true, true, false, true, false, false, false, true, false]);
-        let list = journal.list(None, 10);
+        let list = journal.list(None, None, 10);
         assert_eq!(list.len(), 1);
         assert_eq!(list[0].message, "expired (and 9 times more, last t9)");
         assert_eq!(list[0].started, "t0");
         journal.note(refused("rolled back", "t10"));
         journal.note(refused("expired", "t11"));
-        assert_eq!(journal.list(None, 10).len(), 3);
+        assert_eq!(journal.list(None, None, 10).len(), 3);
     }
 
     #[test]
@@ -237,7 +267,7 @@ mod tests {
         let mut journal = Journal::default();
         journal.note(blank("a", Outcome::Committed, String::new(), "t1"));
         journal.note(blank("a", Outcome::Committed, String::new(), "t2"));
-        assert_eq!(journal.list(None, 10).len(), 2);
+        assert_eq!(journal.list(None, None, 10).len(), 2);
     }
 
     #[test]
@@ -246,7 +276,7 @@ mod tests {
         for i in 0..MAX_ATTEMPTS + 5 {
             journal.note(refused(&format!("{i} {}", "ä".repeat(MAX_MESSAGE)), "t"));
         }
-        let list = journal.list(None, usize::MAX);
+        let list = journal.list(None, None, usize::MAX);
         assert_eq!(list.len(), MAX_ATTEMPTS);
         assert!(list.iter().all(|a| a.message.len() <= MAX_MESSAGE + 4));
     }
@@ -259,6 +289,41 @@ mod tests {
         assert_eq!(Journal::load(&path), Journal::default());
         assert!(!path.exists());
         assert!(dir.path().join("history.json.damaged").exists());
+    }
+
+    #[test]
+    fn what_newer_firmware_wrote_is_passed_over_and_the_rest_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.json");
+        let mut journal = Journal::default();
+        for id in ["a", "b", "c", "d"] {
+            journal.note(blank(id, Outcome::RolledBack, String::new(), "t"));
+        }
+        let mut value = serde_json::to_value(&journal).unwrap();
+        value["entries"][0]["attempt"]["outcome"] = "postponed".into();
+        value["entries"][1]["attempt"]["reason"] = "too_cold".into();
+        value["entries"][2]["attempt"]["wave"] = 3.into();
+        value["entries"][3]["attempt"].as_object_mut().unwrap().remove("level");
+        std::fs::write(&path, value.to_string()).unwrap();
+        let mut journal = Journal::load(&path);
+        assert_eq!(journal.list(None, None, 10).iter().map(|a| a.payload.as_str()).collect::<Vec<_>>(), ["d", "c"]);
+        assert_eq!(journal.note(blank("e", Outcome::Committed, String::new(), "t")).attempt.number, 5);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn levels_are_told_apart() {
+        let mut journal = Journal::default();
+        let firmware = Attempt { level: Level::Firmware, ..blank("", Outcome::Failed, "no".into(), "t1") };
+        let repository = Attempt { level: Level::Repository, ..firmware.clone() };
+        for attempt in [&firmware, &repository, &firmware, &repository] {
+            journal.note(attempt.clone());
+        }
+        assert_eq!(journal.list(None, None, 10).len(), 2);
+        assert_eq!(journal.list(None, Some(Level::Firmware), 10).len(), 1);
+        let trial = Attempt { outcome: Outcome::Trial, ..firmware };
+        journal.note(trial);
+        assert!(journal.open_firmware().is_some() && journal.open("").is_none());
     }
 
     #[test]

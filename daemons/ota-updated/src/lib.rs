@@ -1,9 +1,9 @@
-//! ota-updated: fetches, verifies, tries, commits and rolls back payloads. The only writer of payload slots, and the
-//! only daemon with a route to the network.
+//! ota-updated: fetches, verifies, tries, commits and rolls back payloads and firmware. The only writer of payload slots, the
+//! only one who drives RAUC, and the only daemon with a route to the network.
 //!
 //! Pure core: [`trial`] (one payload's trial), [`schedule`], [`journal`], and the choice of a release and the slot states,
 //! which are `iotwasm-payload`'s. Edges around it: [`repository`] (metadata and files), [`slots`] (the disk), [`supervisor`]
-//! (what runs), `service` (who asks). [`worker`] is the thread that puts them together, [`shared`] what it shows.
+//! (what runs), [`firmware`] (the other level, with edges of its own), `service` (who asks). [`worker`] is the thread that puts them together, [`shared`] what it shows.
 //!
 //! Everything that must survive a stop is on the disk before it is acted upon; at start the daemon derives from the slot
 //! states alone what goes on.
@@ -11,6 +11,7 @@
 pub mod args;
 pub mod config;
 pub mod disk;
+pub mod firmware;
 pub mod install;
 pub mod journal;
 pub mod pulse;
@@ -65,6 +66,26 @@ pub struct Places {
     pub payloads: PathBuf,
     /// wasm-supervisord's socket.
     pub supervisor: PathBuf,
+    /// What is under way with the firmware.
+    pub firmware_state: PathBuf,
+    /// Which slot was booted.
+    pub booted_slot: PathBuf,
+    /// Is there if that is not the first of the boot order.
+    pub trial_boot: PathBuf,
+    /// The image's version.
+    pub os_release: PathBuf,
+    /// RAUC's settings.
+    pub rauc_config: PathBuf,
+    /// To be made for a restart.
+    pub reboot: PathBuf,
+    /// To be made when this boot is no trial any more.
+    pub kept: PathBuf,
+    /// The system bus.
+    pub bus: String,
+    /// The kernel's block devices.
+    pub block_devices: PathBuf,
+    /// The kernel's power supplies.
+    pub power_supplies: PathBuf,
 }
 
 impl Default for Places {
@@ -76,6 +97,16 @@ impl Default for Places {
             history: paths::HISTORY.into(),
             payloads: paths::PAYLOADS.into(),
             supervisor: paths::SUPERVISOR_SOCKET.into(),
+            firmware_state: paths::FIRMWARE_STATE.into(),
+            booted_slot: paths::BOOTED_SLOT.into(),
+            trial_boot: paths::TRIAL_BOOT.into(),
+            os_release: paths::OS_RELEASE.into(),
+            rauc_config: paths::RAUC_CONFIG.into(),
+            reboot: paths::REBOOT.into(),
+            kept: paths::KEPT.into(),
+            bus: std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| paths::SYSTEM_BUS.to_owned()),
+            block_devices: paths::BLOCK_DEVICES.into(),
+            power_supplies: paths::POWER_SUPPLIES.into(),
         }
     }
 }

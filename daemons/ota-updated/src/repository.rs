@@ -3,10 +3,13 @@
 //! A mirror that is away, and one whose metadata is refused, are both passed over for the next: whoever can spoil one
 //! mirror must not keep the device from the good ones.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use iotwasm_fetch::Client;
+use iotwasm_firmware::target::ROLE;
 use iotwasm_kit::{report, warn};
 use iotwasm_trust::{Limits, Refusal, Target, Time, Updater};
 
@@ -60,7 +63,7 @@ pub enum Error {
         #[source]
         why: Refusal,
     },
-    /// A payload could not be fetched.
+    /// A target could not be fetched.
     #[error("could not fetch {name}")]
     Download {
         /// The target.
@@ -171,16 +174,47 @@ impl Repository {
     ///
     /// If the vendor's role cannot be had or trusted: an empty answer would then be no answer.
     pub fn search(&mut self, wanted: &Wanted) -> Result<Vec<Target>, Error> {
-        let found = self.updater.search(&format!("{}/{}/*", wanted.vendor, wanted.id));
-        let targets = match found {
+        self.search_role(wanted.vendor.as_str(), &format!("{}/{}/*", wanted.vendor, wanted.id))
+    }
+
+    /// Every target for devices of this kind that some trusted role names; none where the repository has no firmware.
+    ///
+    /// # Errors
+    ///
+    /// If the role for firmware cannot be had or trusted.
+    pub fn search_firmware(&mut self, compatible: &str) -> Result<Vec<Target>, Error> {
+        self.search_role(ROLE, &format!("{ROLE}/{compatible}/*"))
+    }
+
+    fn search_role(&mut self, role: &str, pattern: &str) -> Result<Vec<Target>, Error> {
+        let targets = match self.updater.search(pattern) {
             Ok(targets) => targets,
             Err(_) if self.updater.fetch_mut().is_interrupted() => return Err(Error::Interrupted),
-            Err(err) => return Err(Error::Trust { place: format!("role {}", wanted.vendor), err }),
+            Err(err) => return Err(Error::Trust { place: format!("role {role}"), err }),
         };
-        let failed = self.updater.failures().into_iter().find(|(role, _)| role == wanted.vendor.as_str());
-        match failed {
+        match self.updater.failures().into_iter().find(|(failed, _)| failed == role) {
             Some((role, why)) if targets.is_empty() => Err(Error::Role { role, why }),
             _ => Ok(targets),
+        }
+    }
+
+    /// A part of a target that has this SHA-256, and so many clients for the other parts: of the mirrors that have this one.
+    ///
+    /// # Errors
+    ///
+    /// If no mirror has it.
+    pub fn open_parts(
+        &mut self,
+        target: &Target,
+        part: Range<u64>,
+        sha256: &[u8; 32],
+        clients: usize,
+    ) -> Result<(Vec<u8>, Vec<Client>), Error> {
+        let transport = self.updater.fetch_mut();
+        match transport.open_parts(target, part, sha256, clients) {
+            Ok(opened) => Ok(opened),
+            Err(_) if transport.is_interrupted() => Err(Error::Interrupted),
+            Err(err) => Err(Error::Download { name: target.name.clone(), err }),
         }
     }
 

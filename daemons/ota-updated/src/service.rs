@@ -7,7 +7,8 @@ use futures_util::Stream;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use iotwasm_api::Reason;
 use iotwasm_api::ota::{
-    Attempt, CheckRequested, History, Monitored, OtaError, Outcome, PayloadInfo, SlotStatus, Status,
+    Attempt, CheckRequested, FirmwareInfo, History, Level, Monitored, OtaError, Outcome, PayloadInfo, SlotStatus,
+    Status,
 };
 use iotwasm_api::supervisor::Slot;
 use iotwasm_kit::access::Grants;
@@ -64,7 +65,7 @@ impl OtaService {
 
 #[zlink::service(
     interface = "io.iotwasm.Ota",
-    types = [Attempt, Outcome, PayloadInfo, Reason, Slot, SlotStatus],
+    types = [Attempt, FirmwareInfo, Level, Outcome, PayloadInfo, Reason, Slot, SlotStatus],
     vendor = "iotwasm",
     product = "ota-updated",
     version = env!("CARGO_PKG_VERSION"),
@@ -89,13 +90,18 @@ impl OtaService {
     }
 
     /// Attempts, newest first.
-    async fn get_history(&self, payload: Option<String>, limit: i64) -> Result<History, OtaError> {
+    async fn get_history(
+        &self,
+        payload: Option<String>,
+        limit: i64,
+        level: Option<Level>,
+    ) -> Result<History, OtaError> {
         self.may_observe()?;
         let limit = usize::try_from(limit)
             .ok()
             .filter(|n| *n > 0)
             .ok_or_else(|| OtaError::InvalidArgument { message: format!("limit is {limit}; it must be at least 1") })?;
-        Ok(History { attempts: self.shared.attempts(payload.as_deref(), limit) })
+        Ok(History { attempts: self.shared.attempts(payload.as_deref(), level, limit) })
     }
 
     /// Every change as it happens.

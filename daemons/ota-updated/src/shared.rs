@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use iotwasm_api::Reason;
-use iotwasm_api::ota::{Attempt, Monitored, Outcome, PayloadInfo, Status};
+use iotwasm_api::ota::{Attempt, FirmwareInfo, Level, Monitored, Outcome, PayloadInfo, Status};
 use iotwasm_kit::metrics::{Kind, Registry};
 use iotwasm_kit::{info, report, warn};
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ const NEWS: usize = 64;
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 
 const VERSION: &str = "iot_device_payload_version";
+const FIRMWARE: &str = "iot_device_firmware_version";
 const ATTEMPTS: &str = "iot_ota_attempts_total";
 const ROLLBACKS: &str = "iot_ota_rollback_total";
 
@@ -34,6 +35,19 @@ pub enum Activity {
     Downloading,
     /// Verifying a payload and writing it to its slot.
     Installing,
+    /// Having RAUC verify firmware and write it to the other slot.
+    InstallingFirmware,
+}
+
+/// What goes on with the firmware beside the worker's own activity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is installed and waits for the restart.
+    Waiting,
+    /// The restart is ordered.
+    Rebooting,
+    /// It runs and is tried.
+    Trial,
 }
 
 /// Everything that is shown to others.
@@ -49,14 +63,18 @@ pub struct Shared {
 #[derive(Debug)]
 struct Inner {
     activity: Activity,
+    stage: Option<Stage>,
     trials: usize,
     downloaded: u64,
     total: u64,
+    percent: i64,
+    detail: String,
     progress_told: Option<Instant>,
     last_check: String,
     last_error: String,
     next_check: Option<Instant>,
     payloads: Vec<PayloadInfo>,
+    firmware: Option<FirmwareInfo>,
     journal: Journal,
     metrics: Registry,
 }
@@ -72,29 +90,42 @@ fn is_end(outcome: Outcome) -> bool {
     !matches!(outcome, Outcome::Installing | Outcome::Trial)
 }
 
+/// What an attempt of this level may end as: a repository is only ever refused or not had.
+fn can_come_to(level: Level, outcome: Outcome) -> bool {
+    is_end(outcome) && (level != Level::Repository || matches!(outcome, Outcome::Refused | Outcome::Failed))
+}
+
 impl Shared {
     /// Starts with the history that the disk has.
     #[must_use]
     pub fn new(device_id: String, board: String, history: PathBuf, mut metrics: Registry) -> Self {
         metrics.declare(Kind::Gauge, VERSION, "The payload version that is committed, as a label; always 1.");
+        metrics.declare(Kind::Gauge, FIRMWARE, "The firmware version that runs, as a label; always 1.");
         metrics.declare(Kind::Counter, ATTEMPTS, "Attempts that came to this outcome.");
-        metrics.declare(Kind::Counter, ROLLBACKS, "Payloads rolled back, by reason.");
-        for outcome in Outcome::ALL.into_iter().filter(|outcome| is_end(*outcome)) {
-            metrics.set(ATTEMPTS, &[("device_id", &device_id), ("outcome", outcome.as_str())], 0.0);
-        }
-        for reason in Reason::ALL {
-            metrics.set(ROLLBACKS, &[("device_id", &device_id), ("reason", reason.as_str())], 0.0);
+        metrics.declare(Kind::Counter, ROLLBACKS, "Payloads and firmware rolled back, by reason.");
+        for level in Level::ALL {
+            let labels = [("device_id", device_id.as_str()), ("level", level.as_str())];
+            for outcome in Outcome::ALL.into_iter().filter(|outcome| can_come_to(level, *outcome)) {
+                metrics.set(ATTEMPTS, &[labels[0], labels[1], ("outcome", outcome.as_str())], 0.0);
+            }
+            for reason in Reason::ALL.into_iter().filter(|_| level != Level::Repository) {
+                metrics.set(ROLLBACKS, &[labels[0], labels[1], ("reason", reason.as_str())], 0.0);
+            }
         }
         let inner = Inner {
             activity: Activity::Idle,
+            stage: None,
             trials: 0,
             downloaded: 0,
             total: 0,
+            percent: 0,
+            detail: String::new(),
             progress_told: None,
             last_check: String::new(),
             last_error: String::new(),
             next_check: None,
             payloads: Vec::new(),
+            firmware: None,
             journal: Journal::load(&history),
             metrics,
         };
@@ -122,13 +153,14 @@ impl Shared {
             last_error: inner.last_error.clone(),
             next_check_s: i64::try_from(left).unwrap_or(i64::MAX),
             payloads: inner.payloads.clone(),
+            firmware: inner.firmware.clone(),
         }
     }
 
     /// Attempts, newest first.
     #[must_use]
-    pub fn attempts(&self, payload: Option<&str>, limit: usize) -> Vec<Attempt> {
-        self.lock().journal.list(payload, limit)
+    pub fn attempts(&self, payload: Option<&str>, level: Option<Level>, limit: usize) -> Vec<Attempt> {
+        self.lock().journal.list(payload, level, limit)
     }
 
     /// The present state as news, and all news that follow.
@@ -153,7 +185,7 @@ impl Shared {
     /// The worker turns to something else.
     pub fn set_activity(&self, activity: Activity) {
         let mut inner = self.lock();
-        if activity != Activity::Downloading {
+        if !matches!(activity, Activity::Downloading | Activity::InstallingFirmware) {
             (inner.downloaded, inner.total) = (0, 0);
         }
         inner.activity = activity;
@@ -169,6 +201,45 @@ impl Shared {
             inner.progress_told = Some(Instant::now());
             self.tell(&inner, None);
         }
+    }
+
+    /// An installation of firmware moved on.
+    pub fn firmware_progress(&self, percent: i64, detail: String, fetched: i64, total: i64) {
+        let mut inner = self.lock();
+        let moved = (inner.percent, &inner.detail) != (percent, &detail);
+        (inner.percent, inner.detail) = (percent, detail);
+        (inner.downloaded, inner.total) =
+            (u64::try_from(fetched).unwrap_or_default(), u64::try_from(total).unwrap_or_default());
+        let due = inner.progress_told.is_none_or(|at| at.elapsed() >= PROGRESS_PAUSE);
+        if moved || due {
+            inner.progress_told = Some(Instant::now());
+            self.tell(&inner, None);
+        }
+    }
+
+    /// What goes on with the firmware.
+    pub fn set_stage(&self, stage: Option<Stage>) {
+        let mut inner = self.lock();
+        if inner.stage != stage {
+            inner.stage = stage;
+            self.tell(&inner, None);
+        }
+    }
+
+    /// What the firmware slots hold now.
+    pub fn set_firmware(&self, firmware: FirmwareInfo) {
+        let mut inner = self.lock();
+        let device = ("device_id", self.device_id.as_str());
+        inner.metrics.forget(FIRMWARE, &[device]);
+        inner.metrics.set(FIRMWARE, &[device, ("version", &firmware.version)], 1.0);
+        inner.firmware = Some(firmware);
+        self.write_metrics(&inner);
+    }
+
+    /// How many payloads are in their trial.
+    #[must_use]
+    pub fn trials(&self) -> usize {
+        self.lock().trials
     }
 
     /// A trial begins.
@@ -266,6 +337,12 @@ impl Shared {
         self.lock().journal.open(payload).cloned()
     }
 
+    /// The attempt of the firmware that goes on.
+    #[must_use]
+    pub fn open_firmware_attempt(&self) -> Option<Attempt> {
+        self.lock().journal.open_firmware().cloned()
+    }
+
     /// Every attempt that goes on.
     #[must_use]
     pub fn open_attempts(&self) -> Vec<Attempt> {
@@ -273,13 +350,15 @@ impl Shared {
     }
 
     fn count(&self, inner: &mut Inner, attempt: &Attempt) {
-        let (payload, outcome) = (&attempt.payload, attempt.outcome.as_str());
-        info!("{payload} {} {outcome}: {}", attempt.version, attempt.message);
+        let (level, outcome) = (attempt.level.as_str(), attempt.outcome.as_str());
+        let what = if attempt.payload.is_empty() { level } else { &attempt.payload };
+        info!("{what} {} {outcome}: {}", attempt.version, attempt.message);
         if is_end(attempt.outcome) {
-            inner.metrics.inc(ATTEMPTS, &[("device_id", &self.device_id), ("outcome", outcome)]);
+            inner.metrics.inc(ATTEMPTS, &[("device_id", &self.device_id), ("level", level), ("outcome", outcome)]);
         }
         if let (Outcome::RolledBack, Some(reason)) = (attempt.outcome, attempt.reason) {
-            inner.metrics.inc(ROLLBACKS, &[("device_id", &self.device_id), ("reason", reason.as_str())]);
+            let labels = [("device_id", self.device_id.as_str()), ("level", level), ("reason", reason.as_str())];
+            inner.metrics.inc(ROLLBACKS, &labels);
         }
         self.write_metrics(inner);
     }
@@ -303,12 +382,19 @@ impl Shared {
 
 impl Inner {
     fn activity_name(&self) -> &'static str {
+        match (self.activity, self.stage) {
+            (_, Some(Stage::Rebooting)) => return "rebooting",
+            (Activity::Idle, Some(Stage::Trial)) => return "trial",
+            (Activity::Idle, _) if self.trials > 0 => return "trial",
+            (Activity::Idle, Some(Stage::Waiting)) => return "waiting_to_reboot",
+            _ => {}
+        }
         match self.activity {
-            Activity::Idle if self.trials > 0 => "trial",
             Activity::Idle => "idle",
             Activity::Checking => "checking",
             Activity::Downloading => "downloading",
             Activity::Installing => "installing",
+            Activity::InstallingFirmware => "installing_firmware",
         }
     }
 
@@ -317,6 +403,8 @@ impl Inner {
             activity: self.activity_name().to_owned(),
             downloaded: i64::try_from(self.downloaded).unwrap_or(i64::MAX),
             total: i64::try_from(self.total).unwrap_or(i64::MAX),
+            percent: self.percent,
+            detail: self.detail.clone(),
             attempt,
         }
     }
@@ -344,21 +432,30 @@ mod tests {
             let number = shared.note(blank("a", Outcome::Installing, String::new(), &now_text()));
             shared.fail(number, Outcome::Failed, "disk full".into());
         }
-        let list = shared.attempts(Some("a"), 10);
+        let list = shared.attempts(Some("a"), None, 10);
         assert_eq!(list.len(), 1, "{list:?}");
         assert!(list[0].message.starts_with("disk full (and 2 times more"), "{}", list[0].message);
         let text = metrics(dir.path());
-        assert!(text.contains("iot_ota_attempts_total{device_id=\"dev-1\",outcome=\"failed\"} 3"), "{text}");
+        assert!(
+            text.contains("iot_ota_attempts_total{device_id=\"dev-1\",level=\"payload\",outcome=\"failed\"} 3"),
+            "{text}"
+        );
     }
 
     #[test]
     fn metrics_show_zero_before_the_first_event_and_the_reason_after() {
         let dir = tempfile::tempdir().unwrap();
         let shared = shared(dir.path());
-        assert!(metrics(dir.path()).contains("iot_ota_rollback_total{device_id=\"dev-1\",reason=\"trap\"} 0"));
+        assert!(
+            metrics(dir.path())
+                .contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 0")
+        );
         let number = shared.note(blank("a", Outcome::Trial, String::new(), &now_text()));
         shared.update(number, |a| (a.outcome, a.reason) = (Outcome::RolledBack, Some(Reason::Trap)));
-        assert!(metrics(dir.path()).contains("iot_ota_rollback_total{device_id=\"dev-1\",reason=\"trap\"} 1"));
+        assert!(
+            metrics(dir.path())
+                .contains("iot_ota_rollback_total{device_id=\"dev-1\",level=\"payload\",reason=\"trap\"} 1")
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,9 @@ pub enum Error {
     /// What came is not what was signed.
     #[error("what was fetched is not what was signed")]
     Wrong(#[source] Refusal),
+    /// A part of what came is not what was signed.
+    #[error("what was fetched is not what was published")]
+    Part(#[source] OtherPart),
     /// The file could not be opened or read.
     #[error("could not use {}", path.display())]
     File {
@@ -37,6 +41,14 @@ pub enum Error {
         #[source]
         err: std::io::Error,
     },
+}
+
+/// A part of a file is not the one that was published.
+#[derive(Debug, thiserror::Error)]
+#[error("{url} has other bytes at the end of {name} than were published")]
+pub struct OtherPart {
+    url: String,
+    name: String,
 }
 
 /// One mirror of the repository.
@@ -51,6 +63,7 @@ struct Mirror {
 #[derive(Debug)]
 pub(crate) struct Transport {
     mirrors: Vec<Mirror>,
+    options: Options,
     preferred: usize,
     /// Whether another mirror may stand in. Not while one is judged by what it offers.
     any: bool,
@@ -82,8 +95,10 @@ impl Transport {
             let metadata = Client::below(urls, "metadata", &options)?;
             Ok(Mirror { url: url.clone(), metadata, targets: Client::below(urls, "targets", &options)? })
         };
+        let mirrors = config.repositories.iter().map(mirror).collect::<Result<_, iotwasm_fetch::Error>>()?;
         Ok(Self {
-            mirrors: config.repositories.iter().map(mirror).collect::<Result<_, iotwasm_fetch::Error>>()?,
+            mirrors,
+            options,
             preferred: 0,
             any: false,
             silence: Duration::from_secs(config.connect_timeout_s + config.stall_timeout_s) + METADATA,
@@ -143,6 +158,61 @@ impl Transport {
             }
         }
         last
+    }
+}
+
+impl Transport {
+    /// Fetches a part that has this hash into memory, and gives so many clients of the mirrors that have it so, for the
+    /// other parts.
+    ///
+    /// A mirror with other bytes there has another file, and is left out; one that is away may be back later.
+    pub(crate) fn open_parts(
+        &mut self,
+        target: &Target,
+        part: Range<u64>,
+        sha256: &[u8; 32],
+        clients: usize,
+    ) -> Result<(Vec<u8>, Vec<Client>), Error> {
+        let (mut good, mut away, mut last) = (Vec::new(), Vec::new(), Error::Fetch(iotwasm_fetch::Error::NoUrl));
+        let (count, mut found) = (self.mirrors.len(), None);
+        for turn in 0..count {
+            let mirror = &mut self.mirrors[(self.preferred + turn) % count];
+            if found.is_some() {
+                // Not known to be bad; asked only when the good one fails.
+                away.push(mirror.url.clone());
+                continue;
+            }
+            self.pulse.alive(self.silence);
+            let (pulse, silence, quit, mut bytes) = (&self.pulse, self.silence, &self.quit, Vec::new());
+            let fetched = mirror.targets.range(&target.remote_path, target.length, part.clone(), &mut |piece| {
+                pulse.alive(silence);
+                bytes.extend_from_slice(piece);
+                !quit.load(Ordering::Relaxed)
+            });
+            match fetched {
+                Ok(()) if iotwasm_payload::Digest::of(&bytes).as_bytes() == sha256 => {
+                    good.push(mirror.url.clone());
+                    found = Some(bytes);
+                    continue;
+                }
+                Ok(()) => {
+                    let (url, name) = (mirror.url.clone(), target.name.clone());
+                    last = Error::Part(OtherPart { url, name });
+                }
+                Err(err) => {
+                    last = err.into();
+                    away.push(mirror.url.clone());
+                }
+            }
+            if self.quit.load(Ordering::Relaxed) {
+                return Err(last);
+            }
+            warn!("{}: {}", mirror.url, iotwasm_kit::report::chain(&last));
+        }
+        let Some(found) = found else { return Err(last) };
+        good.append(&mut away);
+        let client = |()| Client::below(&good, "targets", &self.options);
+        Ok((found, std::iter::repeat_n((), clients).map(client).collect::<Result<_, _>>()?))
     }
 }
 

@@ -3,6 +3,9 @@
 //! Payloads are installed one after the other, and their trials then run beside each other (and beside later checks), so
 //! a confirmation period of a day holds up nothing. A payload whose trial runs is left alone by the worker, except that
 //! it is told of a withdrawal: there are never two trials of one payload.
+//!
+//! Firmware is installed after the payloads. From then on until it is kept or undone, a thread of its own looks after it, and
+//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,12 +15,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use iotwasm_api::Reason;
-use iotwasm_api::ota::{Attempt, Outcome};
+use iotwasm_api::ota::{Attempt, Level, Outcome};
+use iotwasm_firmware::state::{Bundle, Start};
 use iotwasm_kit::{error, report, warn};
 use iotwasm_payload::manifest::Health;
 use iotwasm_payload::slot::PayloadState;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::firmware::Firmware;
+use crate::firmware::install::{Memory, is_withdrawn};
+use crate::firmware::keeper::{self, Keeper};
 use crate::install::{Failure, Installer};
 use crate::pulse::Pulse;
 use crate::schedule::{Schedule, random};
@@ -45,6 +52,8 @@ pub enum Order {
         /// Why it could not go on, if so.
         error: Option<String>,
     },
+    /// The firmware's thread has ended.
+    FirmwareEnded,
     /// Leave, at the next safe point.
     Quit,
 }
@@ -61,6 +70,34 @@ pub struct Worker {
     schedule: Schedule,
     installer: Installer,
     trials: BTreeMap<String, Running>,
+    firmware: Side,
+    memory: Memory,
+}
+
+/// Who has the firmware.
+#[derive(Debug)]
+enum Side {
+    /// Nobody: the image has none that could be updated.
+    Nobody,
+    /// The worker: nothing is under way, or what is could not go on.
+    Here(Box<Firmware>),
+    /// A thread of its own.
+    There {
+        compatible: String,
+        bundle: Option<Bundle>,
+        commands: UnboundedSender<keeper::Command>,
+        thread: JoinHandle<Firmware>,
+    },
+}
+
+/// Tells the worker that the firmware's thread ended, however it did.
+struct FirmwareFarewell(Sender<Order>);
+
+impl Drop for FirmwareFarewell {
+    fn drop(&mut self) {
+        // A worker that has left needs no farewell.
+        let _ = self.0.send(Order::FirmwareEnded);
+    }
 }
 
 /// A trial's thread.
@@ -115,7 +152,10 @@ impl Worker {
                 shared.set_payload(slots.info());
             }
         }
-        Ok(Self { settings, shared, pulse, quit, orders, sender, schedule, installer, trials: BTreeMap::new() })
+        let firmware =
+            Firmware::open(&settings, &shared, &quit).map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
+        let (trials, memory) = (BTreeMap::new(), Memory::default());
+        Ok(Self { settings, shared, pulse, quit, orders, sender, schedule, installer, trials, firmware, memory })
     }
 
     /// Works until it is told to quit.
@@ -140,6 +180,11 @@ impl Worker {
                         next = Instant::now();
                     }
                 }
+                Order::FirmwareEnded => {
+                    if self.firmware_ended() {
+                        next = Instant::now();
+                    }
+                }
                 Order::Quit => break,
             }
             if self.quit.load(Ordering::Relaxed) {
@@ -151,16 +196,24 @@ impl Worker {
             let _ = running.commands.send(Command::Quit);
             let _ = running.thread.join();
         }
+        if let Side::There { commands, thread, .. } = self.firmware {
+            let _ = commands.send(keeper::Command::Quit);
+            let _ = thread.join();
+        }
     }
 
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
     fn take_up(&mut self) {
         let settings = Arc::clone(&self.settings);
+        let is_trial_boot = matches!(&self.firmware, Side::Here(firmware) if firmware.is_trial_boot());
         for wanted in &settings.wanted {
             match Slots::open(&settings.places.payloads, wanted.clone()) {
                 Ok(slots) => {
                     close_old_attempt(&self.shared, slots.id(), slots.state());
-                    self.look_after(slots);
+                    // What is committed runs by itself; a trial waits until the firmware's is over.
+                    if !is_trial_boot || slots.state().trial().is_none() {
+                        self.look_after(slots);
+                    }
                 }
                 Err(err) => {
                     error!("{}", report::chain(&err));
@@ -169,11 +222,17 @@ impl Worker {
             }
         }
         for attempt in self.shared.open_attempts() {
-            if !settings.wanted.iter().any(|wanted| wanted.id.as_str() == attempt.payload) {
+            let is_wanted = |id: &str| settings.wanted.iter().any(|wanted| wanted.id.as_str() == id);
+            if attempt.level == Level::Payload && !is_wanted(&attempt.payload) {
                 let message = "the payload is no longer configured".to_owned();
                 self.shared.fail(attempt.number, Outcome::Failed, message);
             }
         }
+        // Last: a restart waits for the trials that went on.
+        if let Side::Here(firmware) = &self.firmware {
+            firmware.close_old_attempt();
+        }
+        self.look_after_firmware();
     }
 
     /// Gives a payload to a thread of its own, which carries its trial or sees to it that the right slot runs.
@@ -237,6 +296,117 @@ impl Worker {
         passed_over
     }
 
+    /// Whether payloads may be installed and tried: not while anything is under way with the firmware.
+    fn may_try(&self) -> bool {
+        !matches!(self.firmware, Side::There { .. })
+    }
+
+    /// Gives the firmware to a thread of its own, if there is anything to do about it.
+    fn look_after_firmware(&mut self) {
+        let firmware = match std::mem::replace(&mut self.firmware, Side::Nobody) {
+            Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
+            other => {
+                self.firmware = other;
+                return;
+            }
+        };
+        let (commands, receiver) = unbounded_channel();
+        let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
+        let farewell = FirmwareFarewell(self.sender.clone());
+        let keeper = Keeper { firmware, commands: receiver };
+        let spawned =
+            std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
+                // The whole of it: its end is what counts.
+                let _farewell = farewell;
+                keeper.run()
+            });
+        match spawned {
+            Ok(thread) => self.firmware = Side::There { compatible, bundle, commands, thread },
+            Err(err) => {
+                error!("could not look after the firmware: {err}");
+                self.reopen_firmware();
+            }
+        }
+    }
+
+    /// Takes the firmware back. Whether a check is due: payloads were passed over meanwhile.
+    fn firmware_ended(&mut self) -> bool {
+        if let Side::There { thread, .. } = std::mem::replace(&mut self.firmware, Side::Nobody) {
+            match thread.join() {
+                Ok(firmware) => self.firmware = Side::Here(Box::new(firmware)),
+                Err(_) => {
+                    error!("the thread of the firmware panicked");
+                    self.reopen_firmware();
+                }
+            }
+        }
+        // Trials of payloads that waited for it are taken up by the next check; without a repository there is none.
+        if self.settings.config.repositories.is_empty() && self.may_try() {
+            self.take_up_trials();
+        }
+        // What could not go on is taken up by the next check, in its own time.
+        matches!(&self.firmware, Side::Here(firmware) if firmware.start() == Start::Nothing)
+    }
+
+    fn reopen_firmware(&mut self) {
+        let firmware = Firmware::open(&self.settings, &self.shared, &self.quit);
+        self.firmware = firmware.map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
+    }
+
+    fn take_up_trials(&mut self) {
+        let settings = Arc::clone(&self.settings);
+        for wanted in &settings.wanted {
+            if !self.trials.contains_key(wanted.id.as_str())
+                && let Ok(slots) = Slots::open(&settings.places.payloads, wanted.clone())
+                && slots.state().trial().is_some()
+            {
+                self.look_after(slots);
+            }
+        }
+    }
+
+    /// Tells the firmware's thread what the metadata says.
+    fn tell_firmware(&mut self) {
+        let Side::There { compatible, bundle, commands, .. } = &self.firmware else { return };
+        // The thread may have just ended by itself.
+        let _ = commands.send(keeper::Command::ServerReached);
+        let Some(bundle) = bundle else { return };
+        match is_withdrawn(self.installer.repository(), compatible, bundle) {
+            Ok(Some(reason)) => {
+                let _ = commands.send(keeper::Command::Withdrawn(reason));
+            }
+            Ok(None) => {}
+            Err(failure) => warn!("{}", failure.message),
+        }
+    }
+
+    /// Installs firmware, if there is any to install and it may be now.
+    fn check_firmware(&mut self, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
+        let Side::Here(firmware) = &mut self.firmware else { return };
+        let advice = match firmware.plan(self.installer.repository(), &self.memory) {
+            Ok(advice) => advice,
+            Err(Failure { outcome, message }) => {
+                let attempt = crate::journal::blank("", outcome, message.clone(), &now_text());
+                self.shared.note(Attempt { level: Level::Firmware, ..attempt });
+                errors.push(message);
+                return;
+            }
+        };
+        remarks.extend(advice.remark);
+        let Some(plan) = advice.plan else { return };
+        if self.quit.load(Ordering::Relaxed) || !firmware.may_install() {
+            return;
+        }
+        match firmware.install(&plan, self.installer.repository(), &mut self.memory, &self.pulse) {
+            Ok(()) | Err(Failure { outcome: Outcome::Installing, .. }) => {}
+            Err(Failure { outcome: Outcome::Refused, message }) => remarks.push(message),
+            Err(Failure { message, .. }) => errors.push(message),
+        }
+        if !self.quit.load(Ordering::Relaxed) {
+            self.look_after_firmware();
+        }
+    }
+
     /// One check of everything; how long to wait until the next.
     fn check(&mut self) -> Duration {
         self.shared.set_next_check(None);
@@ -266,7 +436,7 @@ impl Worker {
                 return Err(failure.message);
             }
             let attempt = crate::journal::blank("", failure.outcome, failure.message.clone(), &now_text());
-            self.shared.note(attempt);
+            self.shared.note(Attempt { level: Level::Repository, ..attempt });
             return Err(failure.message);
         }
         // While the repository was asked, trials may have ended.
@@ -277,12 +447,18 @@ impl Worker {
                 Order::Ended { payload, error } => {
                     self.ended(&payload, error);
                 }
+                Order::FirmwareEnded => {
+                    self.firmware_ended();
+                }
                 Order::Quit => self.quit.store(true, Ordering::Relaxed),
                 // This very check is later than the order.
                 Order::CheckNow => {}
             }
         }
         let (mut plans, mut errors, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
+        self.tell_firmware();
+        self.look_after_firmware();
+        let may_try = self.may_try();
         let settings = Arc::clone(&self.settings);
         for wanted in &settings.wanted {
             if let Some(running) = self.trials.get_mut(wanted.id.as_str()) {
@@ -300,6 +476,9 @@ impl Worker {
                     continue;
                 }
             };
+            if !may_try {
+                continue;
+            }
             if slots.state().trial().is_some() {
                 self.look_after(slots);
                 continue;
@@ -345,6 +524,8 @@ impl Worker {
                 }
             }
         }
+        self.shared.set_activity(Activity::Checking);
+        self.check_firmware(&mut errors, &mut remarks);
         self.shared.set_activity(Activity::Checking);
         for remark in &remarks {
             warn!("{remark}");

@@ -40,10 +40,10 @@ fn callers_see_status_history_and_news_and_order_a_check() {
         assert_eq!(status.payloads[0].committed, "1.0.0");
         assert_eq!(status.payloads[0].slots.len(), 2);
 
-        let history = connection.get_history(Some("blinky"), 10).await.unwrap().unwrap();
+        let history = connection.get_history(Some("blinky"), 10, None).await.unwrap().unwrap();
         assert_eq!(history.attempts[0].outcome, Outcome::Committed);
-        assert!(connection.get_history(Some("other"), 10).await.unwrap().unwrap().attempts.is_empty());
-        let refused = connection.get_history(None, 0).await.unwrap().unwrap_err();
+        assert!(connection.get_history(Some("other"), 10, None).await.unwrap().unwrap().attempts.is_empty());
+        let refused = connection.get_history(None, 0, None).await.unwrap().unwrap_err();
         assert!(matches!(refused, OtaError::InvalidArgument { .. }));
 
         let mut listening = unix::connect(&socket).await.unwrap();

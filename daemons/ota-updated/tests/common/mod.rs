@@ -9,6 +9,8 @@
     reason = "test code, of which each test binary uses its own part"
 )]
 
+pub mod bus;
+pub mod firmware;
 pub mod repo;
 pub mod supervisor;
 pub mod web;
@@ -131,7 +133,7 @@ impl World {
     }
 
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.shared().attempts(None, 1000)
+        self.shared().attempts(None, None, 1000)
     }
 
     /// Waits for an attempt that came to this outcome, and gives the newest one.
@@ -173,6 +175,16 @@ pub fn settings(dir: &Path, data: &Path, config: &Config, wanted: &[&str]) -> Se
             history: data.join("history.json"),
             payloads: data.join("payloads"),
             supervisor: dir.join("supervisor.sock"),
+            firmware_state: data.join("firmware.json"),
+            booted_slot: dir.join("run/slot"),
+            trial_boot: dir.join("run/trial"),
+            os_release: dir.join("run/os-release"),
+            rauc_config: dir.join("run/system.conf"),
+            reboot: dir.join("run/reboot"),
+            kept: dir.join("run/kept"),
+            bus: format!("unix:path={}", dir.join("bus.sock").display()),
+            block_devices: dir.join("run/block"),
+            power_supplies: dir.join("run/power"),
         },
         build_time: "2026-01-01T00:00:00Z".parse().unwrap(),
     }

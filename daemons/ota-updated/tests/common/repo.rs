@@ -17,6 +17,8 @@ pub struct TestRepo {
     timestamp: Vec<Key>,
     vendor: Key,
     pub role: Document,
+    maker: Key,
+    pub firmware: Document,
 }
 
 fn key() -> Key {
@@ -40,6 +42,8 @@ impl TestRepo {
             timestamp: vec![key()],
             vendor: key(),
             role,
+            maker: key(),
+            firmware: Document::new_targets("firmware", in_hours(1000)),
         };
         let mut root = Document::new_root(in_hours(1000));
         root.set_role("root", &[this.root.public()], 1)
@@ -57,10 +61,18 @@ impl TestRepo {
                 paths: vec!["acme/*/*".into()],
                 terminating: true,
             })
+            .delegate(&Delegation {
+                name: "firmware".into(),
+                keys: vec![this.maker.public()],
+                threshold: 1,
+                paths: vec!["firmware/*/*".into()],
+                terminating: true,
+            })
             .sign([&this.targets]);
         this.role.sign([&this.vendor]);
-        let role = this.role.clone();
-        this.publish(&[&targets, &role], in_hours(100));
+        this.firmware.sign([&this.maker]);
+        let (role, firmware) = (this.role.clone(), this.firmware.clone());
+        this.publish(&[&targets, &role, &firmware], in_hours(100));
         this
     }
 
@@ -83,6 +95,29 @@ impl TestRepo {
     pub fn publish_role(&mut self) {
         self.role.bump().sign([&self.vendor]);
         self.publish(&[&self.role], in_hours(100));
+    }
+
+    /// Signs the role for firmware as it is now and publishes it.
+    pub fn publish_firmware(&mut self) {
+        self.firmware.bump().sign([&self.maker]);
+        self.publish(&[&self.firmware], in_hours(100));
+    }
+
+    /// Adds a file to the role for firmware, without publishing it. Gives its SHA-256 in hex.
+    pub fn add_firmware(&mut self, name: &str, bytes: &[u8], custom: Option<Value>) -> String {
+        let custom = custom.map(|custom| json!({ CUSTOM_KEY: custom }));
+        let info = self.repo.add_target_file(name, bytes, custom).unwrap();
+        self.firmware.add_target(name, &info);
+        info.hashes.name()
+    }
+
+    /// Changes what is signed about a bundle, and publishes that.
+    pub fn amend_firmware(&mut self, version: &str, change: impl FnOnce(&mut Value)) {
+        let name = format!("firmware/gw/gw-{version}.raucb");
+        let mut info = self.firmware.target(&name).unwrap();
+        change(&mut info.custom.as_mut().unwrap()[CUSTOM_KEY]);
+        self.firmware.add_target(&name, &info);
+        self.publish_firmware();
     }
 
     /// Publishes a new timestamp that has expired already.

@@ -135,6 +135,13 @@ impl Supervisor {
         self.stage.lock().unwrap().scripts.insert(version.into(), script);
     }
 
+    /// The payload asks not to be interrupted for so many seconds.
+    pub fn hold(&self, id: &str, seconds: i64) {
+        let mut stage = self.stage.lock().unwrap();
+        let status = stage.running.get(id).cloned().unwrap();
+        stage.show(PayloadStatus { hold_s: seconds, ..status });
+    }
+
     pub fn calls(&self, part: &str) -> usize {
         self.stage.lock().unwrap().calls.iter().filter(|call| call.contains(part)).count()
     }

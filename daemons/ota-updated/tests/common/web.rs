@@ -12,6 +12,12 @@ pub struct Behaviour {
     pub down: bool,
     /// The next target is cut off after so many bytes.
     pub cut_target_at: Option<usize>,
+    /// Ranges are answered with the whole file.
+    pub ignores_ranges: bool,
+    /// Content-Range names another length.
+    pub lies_about_length: bool,
+    /// Bundles are answered with these bytes instead, beginning with the request of this number.
+    pub swap_bundle: Option<(usize, Vec<u8>)>,
     /// Every request: path, and the Range header.
     pub requests: Vec<(String, Option<String>)>,
     /// Called before each answer.
@@ -66,11 +72,14 @@ fn answer(mut stream: TcpStream, behaviour: &Mutex<Behaviour>) -> std::io::Resul
             range = Some(value.trim().to_owned());
         }
     }
-    let (dir, down, cut, hook) = {
+    let (dir, down, cut, hook, whole, lies, swap) = {
         let mut behaviour = behaviour.lock().unwrap();
         behaviour.requests.push((path.clone(), range.clone()));
         let cut = if path.contains("/targets/") { behaviour.cut_target_at.take() } else { None };
-        (behaviour.dir.clone(), behaviour.down, cut, behaviour.hook.clone())
+        let bundles = behaviour.requests.iter().filter(|(path, _)| path.ends_with(".raucb")).count();
+        let swap = behaviour.swap_bundle.clone().filter(|(from, _)| path.ends_with(".raucb") && bundles > *from);
+        let (whole, lies) = (behaviour.ignores_ranges, behaviour.lies_about_length);
+        (behaviour.dir.clone(), behaviour.down, cut, behaviour.hook.clone(), whole, lies, swap)
     };
     if let Some(hook) = hook {
         hook(&path);
@@ -81,12 +90,14 @@ fn answer(mut stream: TcpStream, behaviour: &Mutex<Behaviour>) -> std::io::Resul
     let Ok(bytes) = std::fs::read(dir.join(path.trim_start_matches('/'))) else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     };
-    let from = range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-    let (status, extra, body) = match from {
-        Some(from) if from < bytes.len() => {
-            let total = bytes.len();
-            let range = format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1);
-            ("206 Partial Content", range, &bytes[from..])
+    let bytes = swap.map_or(bytes, |(_, other)| other);
+    let span = range.as_deref().and_then(|r| r.strip_prefix("bytes=")?.split_once('-'));
+    let span = span.map(|(from, to)| (from.parse::<usize>().unwrap(), to.parse().unwrap_or(bytes.len() - 1)));
+    let (status, extra, body) = match span {
+        Some((from, to)) if to < bytes.len() && !whole => {
+            let total = bytes.len() + usize::from(lies);
+            let range = format!("Content-Range: bytes {from}-{to}/{total}\r\n");
+            ("206 Partial Content", range, &bytes[from..=to])
         }
         _ => ("200 OK", String::new(), &bytes[..]),
     };

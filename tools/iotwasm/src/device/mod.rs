@@ -21,13 +21,14 @@ pub(crate) use client::Error;
                   name others."
 )]
 pub(crate) enum Command {
-    /// What is installed, what runs, and how it feels.
+    /// Firmware and payloads: what is installed, what runs, and how it feels.
     Status,
     /// Pins, buses, sensors and actuators: what exists, who uses it, what was denied to whom.
     Capabilities,
     /// What was tried, newest first, and why it was undone.
-    #[command(after_help = "Example:
-  iotwasm device history --payload counter --limit 5")]
+    #[command(after_help = "Examples:
+  iotwasm device history --payload counter --limit 5
+  iotwasm device history --firmware")]
     History(History),
     /// What payloads and their runners wrote to the journal.
     #[command(after_help = "Examples:
@@ -46,6 +47,9 @@ pub(crate) struct History {
     /// Only of this payload.
     #[arg(long, value_name = "ID")]
     payload: Option<PayloadId>,
+    /// Only of the firmware.
+    #[arg(long, conflicts_with = "payload")]
+    firmware: bool,
     /// At most this many attempts.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,

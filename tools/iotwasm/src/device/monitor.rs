@@ -13,8 +13,9 @@ use iotwasm_api::supervisor::{Monitored as SupervisorEvent, SupervisorProxy};
 use serde::Serialize;
 
 use super::client::{self, CAPD, Error, OTA, SUPERVISOR};
+use super::history::what;
 use super::status::word;
-use crate::output::{Output, or_dash};
+use crate::output::Output;
 use crate::progress;
 
 #[derive(Debug, Args)]
@@ -104,8 +105,11 @@ impl fmt::Display for Event {
         match self {
             Self::Ota(event) => {
                 write!(f, "updates: {}", event.activity)?;
+                if !event.detail.is_empty() {
+                    write!(f, " {} %: {}", event.percent, event.detail)?;
+                }
                 if let Some(attempt) = &event.attempt {
-                    write!(f, "; {} {}: {}", or_dash(&attempt.payload), attempt.version, attempt.outcome.as_str())?;
+                    write!(f, "; {} {}: {}", what(attempt), attempt.version, attempt.outcome.as_str())?;
                     if let Some(reason) = attempt.reason {
                         write!(f, " ({reason})")?;
                     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use iotwasm_api::ota::{CheckRequested, OtaProxy, Status as OtaStatus};
+use iotwasm_api::ota::{CheckRequested, FirmwareInfo, OtaProxy, Status as OtaStatus};
 use iotwasm_api::supervisor::{PayloadStatus, SupervisorProxy};
 use serde::Serialize;
 
@@ -49,6 +49,9 @@ impl fmt::Display for Report {
             if !ota.last_error.is_empty() {
                 writeln!(f, "the last check failed: {}", ota.last_error)?;
             }
+            if let Some(firmware) = &ota.firmware {
+                tell_firmware(f, firmware)?;
+            }
             let mut table = Table::new(["PAYLOAD", "VENDOR", "COMMITTED", "SLOT A", "SLOT B", "NOT TRIED AGAIN"]);
             for payload in &ota.payloads {
                 let slot = |index: usize| match payload.slots.get(index) {
@@ -74,6 +77,35 @@ impl fmt::Display for Report {
             write!(f, "{table}")?;
         }
         self.errors.iter().try_for_each(|error| writeln!(f, "{error}"))
+    }
+}
+
+/// The firmware in a line or some more.
+fn tell_firmware(f: &mut fmt::Formatter<'_>, firmware: &FirmwareInfo) -> fmt::Result {
+    let FirmwareInfo { compatible, version, state, boots_left, .. } = firmware;
+    let boots = if *boots_left > 0 { format!(" ({boots_left} more boots)") } else { String::new() };
+    let is_trial = state == "trial";
+    write!(
+        f,
+        "firmware: {compatible} {version}, {state}{} in slot {}",
+        if is_trial { &boots } else { "" },
+        word(&firmware.slot)
+    )?;
+    let other = if firmware.other_version.is_empty() { "unknown" } else { &firmware.other_version };
+    writeln!(f, "; the other slot: {other}, {}", firmware.other_state)?;
+    if !firmware.installed.is_empty() {
+        let boots = if is_trial { "" } else { &boots };
+        write!(f, "firmware {} is installed and waits for a restart{boots}", firmware.installed)?;
+        match firmware.waiting_for.as_str() {
+            "" => writeln!(f)?,
+            cause => writeln!(f, ", which waits for {cause}")?,
+        }
+    } else if !firmware.waiting_for.is_empty() {
+        writeln!(f, "the installation of new firmware waits for {}", firmware.waiting_for)?;
+    }
+    match firmware.rejected.join(", ") {
+        rejected if rejected.is_empty() => Ok(()),
+        rejected => writeln!(f, "firmware not tried again: {rejected}"),
     }
 }
 

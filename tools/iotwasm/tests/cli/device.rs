@@ -45,6 +45,14 @@ fn attempt() -> Value {
     })
 }
 
+fn firmware_attempt() -> Value {
+    json!({
+        "number": 8, "level": "firmware", "payload": "", "version": "2.1.0", "sha256": "00ff", "from_version": "2.0.0",
+        "slot": "b", "outcome": "rolled_back", "reason": "daemon_not_ready", "message": "capd.service: failed",
+        "started": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z",
+    })
+}
+
 fn ota(method: &str, parameters: &Value) -> Vec<Value> {
     let slot = |slot: &str, state: &str, version: &str| json!({"slot": slot, "state": state, "boots_left": 0, "version": version, "sha256": ""});
     match method {
@@ -55,6 +63,11 @@ fn ota(method: &str, parameters: &Value) -> Vec<Value> {
                 "payload": "counter", "vendor": "acme", "committed": "1.1.0",
                 "slots": [slot("a", "committed", "1.1.0"), slot("b", "inactive", "")], "rejected": ["1.2.0"],
             }],
+            "firmware": {
+                "compatible": "gw", "version": "2.0.0", "slot": "a", "state": "committed", "installed": "2.2.0",
+                "waiting_for": "a maintenance window", "other_version": "2.2.0", "other_state": "installed", "boots_left": 2,
+                "rejected": ["2.1.0 00ff (daemon_not_ready)"],
+            },
         }})],
         "io.iotwasm.Ota.CheckNow" => {
             vec![json!({"error": "io.iotwasm.Ota.PermissionDenied", "parameters": {"uid": 1234}})]
@@ -62,9 +75,16 @@ fn ota(method: &str, parameters: &Value) -> Vec<Value> {
         "io.iotwasm.Ota.GetHistory" if parameters["payload"] == "nothing" => {
             vec![json!({"parameters": {"attempts": []}})]
         }
-        "io.iotwasm.Ota.GetHistory" => vec![json!({"parameters": {"attempts": [attempt()]}})],
+        "io.iotwasm.Ota.GetHistory" if parameters["level"] == "firmware" => {
+            vec![json!({"parameters": {"attempts": [firmware_attempt()]}})]
+        }
+        "io.iotwasm.Ota.GetHistory" => {
+            vec![json!({"parameters": {"attempts": [firmware_attempt(), attempt()]}})]
+        }
         "io.iotwasm.Ota.Monitor" => vec![
             json!({"continues": true, "parameters": {"activity": "downloading", "downloaded": 5, "total": 10}}),
+            json!({"continues": true, "parameters": {"activity": "installing_firmware", "downloaded": 5, "total": 10,
+                "percent": 40, "detail": "Copying image to rootfs.1", "attempt": firmware_attempt()}}),
             json!({"continues": false, "parameters":
                 {"activity": "idle", "downloaded": 0, "total": 0, "attempt": attempt()}}),
         ],
@@ -139,12 +159,23 @@ fn ask(bench: &Bench, args: &[&str]) -> Run {
 fn the_status_joins_what_both_daemons_say() {
     let bench = device();
     let words = ask(&bench, &["device", "status"]).ok().out;
-    for part in ["device d-1, board qemu-x86-64", "1.1.0 committed", "inactive", "self test", "degraded", "99"] {
+    for part in [
+        "device d-1, board qemu-x86-64",
+        "1.1.0 committed",
+        "inactive",
+        "self test",
+        "degraded",
+        "99",
+        "firmware: gw 2.0.0, committed in slot a; the other slot: 2.2.0, installed",
+        "firmware 2.2.0 is installed and waits for a restart (2 more boots), which waits for a maintenance window",
+        "firmware not tried again: 2.1.0 00ff (daemon_not_ready)",
+    ] {
         assert!(words.contains(part), "{part:?} is not in {words}");
     }
     assert!(!words.contains('\u{1b}'), "{words:?}");
     let json: Value = serde_json::from_str(&ask(&bench, &["--json", "device", "status"]).ok().out).unwrap();
     assert_eq!(json["ota"]["payloads"][0]["rejected"], json!(["1.2.0"]));
+    assert_eq!(json["ota"]["firmware"]["installed"], "2.2.0");
     assert_eq!(json["supervisor"][0]["pid"], 99);
 }
 
@@ -175,6 +206,14 @@ fn the_history_says_why_something_was_undone() {
     for part in ["7", "1.1.0", "1.2.0", "rolled_back", "heartbeat_missed", "no report for 10 s"] {
         assert!(words.contains(part), "{part:?} is not in {words}");
     }
+    let rows: Vec<&str> = words.lines().collect();
+    assert!(
+        rows[1].contains("firmware") && rows[1].contains("daemon_not_ready") && rows[2].contains("counter"),
+        "{words}"
+    );
+    let firmware = ask(&bench, &["device", "history", "--firmware"]).ok().out;
+    assert!(firmware.contains("2.1.0") && !firmware.contains("counter"), "{firmware}");
+    ask(&bench, &["device", "history", "--firmware", "--payload", "x"]).fails(64, "--payload");
     let none = ask(&bench, &["device", "history", "--payload", "nothing"]).ok().out;
     assert_eq!(none, "nothing was tried yet\n");
     ask(&bench, &["device", "history", "--limit", "0"]).fails(64, "--limit");
@@ -191,10 +230,14 @@ fn the_monitor_prints_a_line_for_each_event_of_the_daemons() {
     let words = ask(&bench, &["device", "monitor"]).ok().out;
     let mut lines: Vec<&str> = words.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines.len(), 4, "{words}");
+    assert_eq!(lines.len(), 5, "{words}");
     assert_eq!(lines[0], "capabilities: denied: counter: actuators.pump: too many writes");
     assert!(lines[1].starts_with("counter 1.1.0: self test, degraded"), "{words}");
     assert_eq!(lines[2], "updates: downloading");
+    assert!(
+        lines[4].starts_with("updates: installing_firmware 40 %: Copying image to rootfs.1; firmware 2.1.0"),
+        "{words}"
+    );
     assert!(lines[3].starts_with("updates: idle; counter 1.2.0: rolled_back (heartbeat_missed)"), "{words}");
     for line in ask(&bench, &["--json", "device", "monitor"]).ok().out.lines() {
         let event: Value = serde_json::from_str(line).unwrap();

@@ -1,0 +1,592 @@
+//! What the device's firmware slots are for. Pure: no clock, no file, no bus, no bootloader.
+//!
+//! There are two slots. One is booted; what the other one holds is in one of five states, and every change is one
+//! [`Event`] given to [`FirmwareState::apply`]. The bootloader knows one thing of its own, which slot comes first; what a
+//! boot finds there and here together says what happened meanwhile: [`FirmwareState::at_start`].
+//!
+//! ## The file's format
+//!
+//! The state is kept as JSON. Firmware falls back beneath it, so older code must cope with what newer code wrote: fields
+//! that are unknown here are carried along unchanged, and `min_reader` names the oldest format number that still reads the
+//! file rightly. Whoever raises it keeps `rejected` as it is: [`FirmwareState::salvage`] is how older code keeps from trying
+//! again what newer code found to be bad.
+
+use std::fmt;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+
+/// The format that this code writes and the newest that it knows.
+pub const FORMAT: u32 = 1;
+/// Most releases remembered as rolled back; the oldest is forgotten first.
+pub const MAX_REJECTED: usize = 32;
+/// Most boots that a trial may have.
+pub const MAX_BOOTS: u8 = 10;
+/// Longest state file, in bytes: far above what the bounds allow, so that only damage is ever cut off.
+pub const MAX_STATE_BYTES: usize = 64 * 1024;
+/// Longest text kept in a state, in bytes.
+pub const MAX_TEXT: usize = 512;
+/// Longest name of a reason, in bytes.
+pub const MAX_REASON: usize = 64;
+
+/// One of the two firmware slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// Slot a.
+    A,
+    /// Slot b.
+    B,
+}
+
+impl Slot {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// Its name on the disk and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    /// Its name in the bootloader.
+    #[must_use]
+    pub fn boot_name(self) -> &'static str {
+        match self {
+            Self::A => "slot-a",
+            Self::B => "slot-b",
+        }
+    }
+
+    /// Its name in RAUC.
+    #[must_use]
+    pub fn rauc_name(self) -> &'static str {
+        match self {
+            Self::A => "rootfs.0",
+            Self::B => "rootfs.1",
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One published bundle: which bytes, and which words were signed about them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Its version.
+    pub version: Version,
+    /// SHA-256 of the bundle.
+    pub sha256: Digest,
+    /// Digest of the signed custom object, the hash of `release.json` in it.
+    pub custom: Digest,
+}
+
+impl fmt::Display for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "firmware {}", self.version)
+    }
+}
+
+/// What the slot that is not (or was not) running is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum State {
+    /// Nothing is under way.
+    Idle,
+    /// A bundle is being written to a slot.
+    Installing {
+        /// What.
+        bundle: Bundle,
+        /// Where.
+        slot: Slot,
+    },
+    /// Written, whole, and waiting for a boot of its trial.
+    Installed {
+        /// What.
+        bundle: Bundle,
+        /// Where.
+        slot: Slot,
+        /// How often it may still be booted: at least once.
+        boots_left: u8,
+        /// How far it got in an earlier boot.
+        #[serde(default)]
+        reached: String,
+    },
+    /// Being tried: its boot is ordered, or it runs.
+    Trial {
+        /// What.
+        bundle: Bundle,
+        /// Where.
+        slot: Slot,
+        /// How often it may be booted beside this boot.
+        boots_left: u8,
+        /// How far it got.
+        #[serde(default)]
+        reached: String,
+    },
+    /// The trial was ended by the new firmware itself; the boot of the old one is ordered.
+    RolledBack {
+        /// What.
+        bundle: Bundle,
+        /// Where.
+        slot: Slot,
+        /// Why: a reason's name on the wire.
+        reason: String,
+        /// Why, for people.
+        #[serde(default)]
+        message: String,
+    },
+}
+
+impl State {
+    /// The bundle that it is about.
+    #[must_use]
+    pub fn bundle(&self) -> Option<&Bundle> {
+        match self {
+            Self::Idle => None,
+            Self::Installing { bundle, .. }
+            | Self::Installed { bundle, .. }
+            | Self::Trial { bundle, .. }
+            | Self::RolledBack { bundle, .. } => Some(bundle),
+        }
+    }
+
+    /// The slot that it is about.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Idle => None,
+            Self::Installing { slot, .. }
+            | Self::Installed { slot, .. }
+            | Self::Trial { slot, .. }
+            | Self::RolledBack { slot, .. } => Some(*slot),
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Idle => f.write_str("idle"),
+            Self::Installing { bundle, slot } => write!(f, "installing {bundle} (slot {slot})"),
+            Self::Installed { bundle, slot, boots_left, .. } => {
+                write!(f, "{bundle} installed, {boots_left} boots left (slot {slot})")
+            }
+            Self::Trial { bundle, slot, boots_left, .. } => {
+                write!(f, "{bundle} in trial, {boots_left} boots left (slot {slot})")
+            }
+            Self::RolledBack { bundle, slot, reason, .. } => write!(f, "{bundle} rolled back: {reason} (slot {slot})"),
+        }
+    }
+}
+
+/// A bundle that was rolled back, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Which. It counts as rejected as long as both of its digests are the same.
+    pub bundle: Bundle,
+    /// Why: a reason's name on the wire, at most [`MAX_REASON`] bytes.
+    pub reason: String,
+    /// Fields of newer formats, carried along.
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// True if one of these is the same bytes under the same signed words.
+#[must_use]
+pub fn is_rejected(rejected: &[Rejected], bundle: &Bundle) -> bool {
+    rejected.iter().any(|r| r.bundle.sha256 == bundle.sha256 && r.bundle.custom == bundle.custom)
+}
+
+/// What happened. Each is applied, and the new state written to the disk, before it is acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A slot is about to be written: what it held is gone.
+    InstallStarted {
+        /// What.
+        bundle: Bundle,
+        /// Where.
+        slot: Slot,
+        /// The version that runs.
+        from: Version,
+    },
+    /// It could not be written, or was not to be: nothing will be booted.
+    InstallFailed,
+    /// It was written, whole, and the next boot goes to it.
+    Installed {
+        /// How often it may be booted: 1 to [`MAX_BOOTS`].
+        boots: u8,
+    },
+    /// What was installed is given up before its boot, by no fault of its own.
+    GivenUp,
+    /// Its slot is about to be booted, or is found to have been. Costs a boot.
+    Booted,
+    /// It got so far.
+    Reached {
+        /// For people.
+        text: String,
+    },
+    /// A boot of it was lost, nobody knows how: the old firmware runs, and wrote down nothing.
+    BootLost,
+    /// The trial is over: kept.
+    Committed,
+    /// The trial is over: undone.
+    RolledBack {
+        /// Why, as named on the wire.
+        reason: String,
+        /// Why, for people.
+        message: String,
+        /// Whether the release is to blame.
+        remember: bool,
+    },
+    /// The old firmware runs again and has taken note.
+    Closed,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InstallStarted { bundle, slot, .. } => write!(f, "installation of {bundle} started (slot {slot})"),
+            Self::InstallFailed => f.write_str("installation failed"),
+            Self::Installed { boots } => write!(f, "installed with {boots} boots"),
+            Self::GivenUp => f.write_str("given up"),
+            Self::Booted => f.write_str("booted"),
+            Self::Reached { text } => write!(f, "reached: {text}"),
+            Self::BootLost => f.write_str("boot lost"),
+            Self::Committed => f.write_str("committed"),
+            Self::RolledBack { reason, .. } => write!(f, "rolled back: {reason}"),
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// An event that does not fit the state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event} does not fit the firmware's state: {state}")]
+pub struct IllegalTransition {
+    /// The state as it is and stays.
+    pub state: Box<State>,
+    /// What was to happen.
+    pub event: Box<Event>,
+}
+
+/// Reason kept for a release whose boots were all lost.
+pub const BOOT_FAILED: &str = "boot_failed";
+
+/// What is known when the daemon starts, beside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Boot {
+    /// The slot that was booted.
+    pub slot: Slot,
+    /// Whether it is not the first of the boot order.
+    pub is_trial: bool,
+}
+
+/// What a start has to do about the state it finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing.
+    Nothing,
+    /// These events say what happened meanwhile; then look again.
+    Catch(Event),
+    /// The trial goes on.
+    Trial,
+    /// A slot runs that nobody committed and no state tells of: it is judged, and committed if it is well.
+    Adopt,
+    /// An installation was broken off, and may have gone through all the same: the bootloader is told to stay here.
+    Undo,
+    /// Ask the bootloader: if the new slot is still next, its boot has not been had; else it is lost.
+    Ask,
+    /// The order to boot the old firmware was not carried out yet.
+    LeaveAgain,
+    /// The old firmware is back, and the new one had written down why.
+    Close,
+}
+
+/// The state of the firmware slots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "Raw")]
+pub struct FirmwareState {
+    state: State,
+    rejected: Vec<Rejected>,
+    /// Version in the slot that is not running, as far as is known.
+    other: Option<Version>,
+    /// Version that ran when what is under way began.
+    from: Option<Version>,
+    format: u32,
+    min_reader: u32,
+    extra: Map<String, Value>,
+}
+
+/// [`FirmwareState`] as it is written.
+#[derive(Serialize, Deserialize)]
+struct Raw {
+    format: u32,
+    min_reader: u32,
+    state: State,
+    #[serde(default)]
+    rejected: Vec<Rejected>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    other: Option<Version>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<Version>,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// Why a file is not a state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Longer than [`MAX_STATE_BYTES`].
+    #[error("the firmware's state has more than {MAX_STATE_BYTES} bytes")]
+    TooLong,
+    /// Not JSON, or not ours.
+    #[error("could not parse the firmware's state")]
+    Syntax {
+        /// What and where.
+        #[source]
+        err: serde_json::Error,
+    },
+    /// Written by newer firmware in a way that this one would misread.
+    #[error("the firmware's state needs a reader of format {min_reader}; this firmware knows {FORMAT}")]
+    TooNew {
+        /// Which format it needs.
+        min_reader: u32,
+    },
+    /// It says something that cannot be.
+    #[error("the firmware's state contradicts itself: {what}")]
+    Contradiction {
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl Default for FirmwareState {
+    fn default() -> Self {
+        Self {
+            state: State::Idle,
+            rejected: Vec::new(),
+            other: None,
+            from: None,
+            format: FORMAT,
+            min_reader: FORMAT,
+            extra: Map::new(),
+        }
+    }
+}
+
+impl FirmwareState {
+    /// Reads what [`Self::to_json`] wrote.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, StateError> {
+        /// What must be readable in every format, before the rest is looked at.
+        #[derive(Deserialize)]
+        struct Header {
+            min_reader: u32,
+        }
+        if bytes.len() > MAX_STATE_BYTES {
+            return Err(StateError::TooLong);
+        }
+        let header: Header = serde_json::from_slice(bytes).map_err(|err| StateError::Syntax { err })?;
+        if header.min_reader > FORMAT {
+            return Err(StateError::TooNew { min_reader: header.min_reader });
+        }
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|err| StateError::Syntax { err })?;
+        Self::try_from(raw)
+    }
+
+    /// Of a file that [`Self::from_json`] refuses, what was rolled back, as far as it can be read: an idle state that still
+    /// keeps from trying it again.
+    #[must_use]
+    pub fn salvage(bytes: &[u8]) -> Self {
+        let value: Option<Value> =
+            if bytes.len() > MAX_STATE_BYTES { None } else { serde_json::from_slice(bytes).ok() };
+        let entries = value.as_ref().and_then(|value| value.get("rejected")?.as_array());
+        let rejected = entries.into_iter().flatten().filter_map(|entry| Rejected::deserialize(entry).ok());
+        let mut state = Self::default();
+        rejected.for_each(|rejected| state.remember(rejected));
+        state
+    }
+
+    /// The state as JSON, for people to read as well.
+    pub fn to_json(&self) -> Result<Vec<u8>, StateError> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|err| StateError::Syntax { err })?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// What is under way.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Releases that were rolled back, oldest first.
+    #[must_use]
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// The version in the slot that does not run, where it is known.
+    #[must_use]
+    pub fn other(&self) -> Option<&Version> {
+        self.other.as_ref()
+    }
+
+    /// True if these bytes were rolled back under the same signed words.
+    #[must_use]
+    pub fn is_rejected(&self, bundle: &Bundle) -> bool {
+        is_rejected(&self.rejected, bundle)
+    }
+
+    /// What to do about this state in this boot. `boots` is how many boots a trial has.
+    #[must_use]
+    pub fn at_start(&self, boot: Boot, boots: u8) -> Start {
+        let here = self.state.slot() == Some(boot.slot);
+        match (&self.state, here, boot.is_trial) {
+            (State::Idle, _, false) => Start::Nothing,
+            (State::Idle, _, true) => Start::Adopt,
+            // It is the first of the boot order: it was marked good just before a stop, whatever was written down.
+            (State::Installed { .. } | State::Trial { .. }, true, false) => Start::Catch(Event::Committed),
+            (State::Installing { .. }, true, false) => Start::Catch(Event::InstallFailed),
+            (State::RolledBack { .. }, true, false) => Start::Catch(Event::Closed),
+            // Only a whole bundle is ever made next, so it was written to its end.
+            (State::Installing { .. }, true, true) => Start::Catch(Event::Installed { boots }),
+            (State::Installed { .. }, true, true) => Start::Catch(Event::Booted),
+            (State::Trial { .. }, true, true) => Start::Trial,
+            (State::RolledBack { .. }, true, true) => Start::LeaveAgain,
+            (State::Installing { .. }, false, _) => Start::Undo,
+            (State::Installed { .. } | State::Trial { .. }, false, _) => Start::Ask,
+            (State::RolledBack { .. }, false, _) => Start::Close,
+        }
+    }
+
+    /// The state after an event. Does not write to the disk: the caller does, before it acts.
+    pub fn apply(&self, event: &Event) -> Result<Self, IllegalTransition> {
+        let illegal = || IllegalTransition { state: Box::new(self.state.clone()), event: Box::new(event.clone()) };
+        let mut next = self.clone();
+        next.state = match (event, self.state.clone()) {
+            (Event::InstallStarted { bundle, slot, from }, State::Idle) if !self.is_rejected(bundle) => {
+                (next.other, next.from) = (None, Some(from.clone()));
+                State::Installing { bundle: bundle.clone(), slot: *slot }
+            }
+            (Event::InstallFailed, State::Installing { .. }) => State::Idle,
+            (Event::Installed { boots }, State::Installing { bundle, slot }) if (1..=MAX_BOOTS).contains(boots) => {
+                next.other = Some(bundle.version.clone());
+                State::Installed { bundle, slot, boots_left: *boots, reached: String::new() }
+            }
+            (Event::GivenUp, State::Installed { .. }) => State::Idle,
+            (Event::Booted, State::Installed { bundle, slot, boots_left, reached }) => {
+                State::Trial { bundle, slot, boots_left: boots_left.saturating_sub(1), reached }
+            }
+            (Event::Reached { text }, State::Trial { bundle, slot, boots_left, .. }) => {
+                State::Trial { bundle, slot, boots_left, reached: shorten(text, MAX_TEXT) }
+            }
+            (Event::BootLost, State::Installed { bundle, slot, boots_left, reached }) if boots_left > 1 => {
+                State::Installed { bundle, slot, boots_left: boots_left - 1, reached }
+            }
+            (Event::BootLost, State::Trial { bundle, slot, boots_left, reached }) if boots_left > 0 => {
+                State::Installed { bundle, slot, boots_left, reached }
+            }
+            (Event::BootLost, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
+                next.remember(Rejected { bundle, reason: BOOT_FAILED.to_owned(), extra: Map::new() });
+                State::Idle
+            }
+            (Event::Committed, State::Installed { .. } | State::Trial { .. }) => {
+                next.other = self.from.clone();
+                State::Idle
+            }
+            (Event::RolledBack { reason, message, remember }, State::Trial { bundle, slot, .. }) => {
+                let reason = shorten(reason, MAX_REASON);
+                if *remember {
+                    let (bundle, reason) = (bundle.clone(), reason.clone());
+                    next.remember(Rejected { bundle, reason, extra: Map::new() });
+                }
+                State::RolledBack { bundle, slot, reason, message: shorten(message, MAX_TEXT) }
+            }
+            (Event::Closed, State::RolledBack { .. }) => State::Idle,
+            _ => return Err(illegal()),
+        };
+        Ok(next)
+    }
+
+    /// The version that ran when what is under way began.
+    #[must_use]
+    pub fn from(&self) -> Option<&Version> {
+        self.from.as_ref()
+    }
+
+    fn remember(&mut self, rejected: Rejected) {
+        self.rejected.retain(|old| !is_rejected(std::slice::from_ref(&rejected), &old.bundle));
+        self.rejected.push(rejected);
+        let surplus = self.rejected.len().saturating_sub(MAX_REJECTED);
+        self.rejected.drain(..surplus);
+    }
+}
+
+impl TryFrom<Raw> for FirmwareState {
+    type Error = StateError;
+
+    fn try_from(raw: Raw) -> Result<Self, StateError> {
+        let no = |what| Err(StateError::Contradiction { what });
+        if raw.min_reader > FORMAT {
+            return Err(StateError::TooNew { min_reader: raw.min_reader });
+        }
+        match &raw.state {
+            State::Installed { boots_left, .. } if !(1..=MAX_BOOTS).contains(boots_left) => {
+                return no("what is installed has no boots, or more than can be");
+            }
+            State::Trial { boots_left, .. } if *boots_left >= MAX_BOOTS => {
+                return no("a trial has more boots than can be");
+            }
+            _ => {}
+        }
+        let mut rejected = raw.rejected;
+        let surplus = rejected.len().saturating_sub(MAX_REJECTED);
+        rejected.drain(..surplus);
+        let Raw { format, min_reader, state, other, from, extra, .. } = raw;
+        Ok(Self { state, rejected, other, from, format, min_reader, extra })
+    }
+}
+
+impl From<FirmwareState> for Raw {
+    fn from(state: FirmwareState) -> Self {
+        // A newer writer's format number is kept with its fields: they are still there for it.
+        let FirmwareState { state, rejected, other, from, format, min_reader, extra } = state;
+        Self { format, min_reader, state, rejected, other, from, extra }
+    }
+}
+
+/// The text in one line, cut at a character boundary to at most `max` bytes.
+fn shorten(text: &str, max: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.len() + c.len_utf8() > max {
+            break;
+        }
+        out.push(if c.is_control() { ' ' } else { c });
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

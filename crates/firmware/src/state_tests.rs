@@ -1,0 +1,270 @@
+//! Tests of the state: each rule by itself, then a device with power cuts.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn bundle(minor: u64) -> Bundle {
+    let digest = Digest::from_bytes([u8::try_from(minor).unwrap(); 32]);
+    Bundle { version: Version::new(1, minor, 0), sha256: digest, custom: digest }
+}
+
+fn started(minor: u64) -> Event {
+    Event::InstallStarted { bundle: bundle(minor), slot: Slot::B, from: Version::new(1, 0, 0) }
+}
+
+fn rolled_back(remember: bool) -> Event {
+    Event::RolledBack { reason: "daemon_not_ready".into(), message: "capd".into(), remember }
+}
+
+fn after(events: &[Event]) -> FirmwareState {
+    events.iter().fold(FirmwareState::default(), |state, event| state.apply(event).unwrap())
+}
+
+const BOOTS: u8 = 2;
+const HERE: Boot = Boot { slot: Slot::B, is_trial: true };
+const BACK: Boot = Boot { slot: Slot::A, is_trial: false };
+const FIRST: Boot = Boot { slot: Slot::B, is_trial: false };
+
+#[test]
+fn a_good_update_is_committed_and_the_other_slot_has_what_ran_before() {
+    let state = after(&[started(1), Event::Installed { boots: BOOTS }, Event::Booted, Event::Committed]);
+    assert_eq!(state.state(), &State::Idle);
+    assert_eq!(state.other(), Some(&Version::new(1, 0, 0)));
+    assert!(state.rejected().is_empty());
+}
+
+#[test]
+fn every_start_knows_what_to_do() {
+    let installing = after(&[started(1)]);
+    let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
+    let trial = installed.apply(&Event::Booted).unwrap();
+    let undone = trial.apply(&rolled_back(true)).unwrap();
+    let committed = Start::Catch(Event::Committed);
+    for (state, boot, start) in [
+        (&FirmwareState::default(), BACK, Start::Nothing),
+        (&FirmwareState::default(), HERE, Start::Adopt),
+        (&installing, BACK, Start::Undo),
+        (&installing, HERE, Start::Catch(Event::Installed { boots: BOOTS })),
+        (&installing, FIRST, Start::Catch(Event::InstallFailed)),
+        (&installed, BACK, Start::Ask),
+        (&installed, HERE, Start::Catch(Event::Booted)),
+        (&installed, FIRST, committed.clone()),
+        (&trial, BACK, Start::Ask),
+        (&trial, HERE, Start::Trial),
+        (&trial, FIRST, committed),
+        (&undone, BACK, Start::Close),
+        (&undone, HERE, Start::LeaveAgain),
+        (&undone, FIRST, Start::Catch(Event::Closed)),
+    ] {
+        let found = state.at_start(boot, BOOTS);
+        assert_eq!(found, start, "{} {boot:?}", state.state());
+        if let Start::Catch(event) = found {
+            assert!(state.apply(&event).is_ok());
+        }
+    }
+}
+
+#[test]
+fn a_lost_boot_is_tried_again_until_none_is_left() {
+    let mut state = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
+    state = state.apply(&Event::Reached { text: "every daemon is ready".into() }).unwrap();
+    state = state.apply(&Event::BootLost).unwrap();
+    assert!(matches!(state.state(), State::Installed { boots_left: 1, reached, .. } if reached.contains("ready")));
+    state = state.apply(&Event::Booted).unwrap().apply(&Event::BootLost).unwrap();
+    assert_eq!(state.state(), &State::Idle);
+    assert_eq!(state.rejected()[0].reason, BOOT_FAILED);
+    assert!(state.apply(&started(1)).is_err() && state.apply(&started(2)).is_ok());
+}
+
+#[test]
+fn a_rollback_is_remembered_only_if_the_release_is_to_blame() {
+    let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
+    assert!(trial.apply(&rolled_back(false)).unwrap().rejected().is_empty());
+    let state = trial.apply(&rolled_back(true)).unwrap();
+    assert_eq!(state.rejected().len(), 1);
+    assert!(matches!(state.state(), State::RolledBack { message, .. } if message == "capd"));
+}
+
+#[test]
+fn a_refusal_carries_both_sides() {
+    let err = FirmwareState::default().apply(&Event::Committed).unwrap_err();
+    assert_eq!(err.to_string(), "committed does not fit the firmware's state: idle");
+}
+
+#[test]
+fn fields_of_newer_formats_are_carried_along() {
+    let mut value: Value = serde_json::from_slice(&after(&[started(1)]).to_json().unwrap()).unwrap();
+    value["format"] = json!(7);
+    value["wave"] = json!({"n": 3});
+    let state = FirmwareState::from_json(value.to_string().as_bytes()).unwrap();
+    let state = state.apply(&Event::InstallFailed).unwrap();
+    let written: Value = serde_json::from_slice(&state.to_json().unwrap()).unwrap();
+    assert_eq!((&written["format"], &written["wave"]["n"]), (&json!(7), &json!(3)));
+}
+
+#[test]
+fn of_a_state_that_is_too_new_or_unknown_the_rejected_are_salvaged() {
+    let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
+    let mut value: Value =
+        serde_json::from_slice(&trial.apply(&rolled_back(true)).unwrap().to_json().unwrap()).unwrap();
+    value["rejected"].as_array_mut().unwrap().push(json!({"something": "else"}));
+    value["state"] = json!({"name": "floating"});
+    let bytes = value.to_string();
+    assert!(matches!(FirmwareState::from_json(bytes.as_bytes()), Err(StateError::Syntax { .. })));
+    value["min_reader"] = json!(9);
+    let newer = value.to_string();
+    assert!(matches!(FirmwareState::from_json(newer.as_bytes()), Err(StateError::TooNew { min_reader: 9 })));
+    for bytes in [bytes, newer] {
+        let salvaged = FirmwareState::salvage(bytes.as_bytes());
+        assert_eq!(salvaged.state(), &State::Idle);
+        assert!(salvaged.is_rejected(&bundle(1)) && salvaged.rejected().len() == 1);
+    }
+    assert_eq!(FirmwareState::salvage(b"{"), FirmwareState::default());
+}
+
+#[test]
+fn a_state_that_cannot_be_is_refused() {
+    let mut value: Value =
+        serde_json::from_slice(&after(&[started(1), Event::Installed { boots: 2 }]).to_json().unwrap()).unwrap();
+    for boots in [0, 11] {
+        value["state"]["boots_left"] = json!(boots);
+        assert!(FirmwareState::from_json(value.to_string().as_bytes()).is_err(), "{boots}");
+    }
+    assert!(matches!(FirmwareState::from_json(&vec![b' '; MAX_STATE_BYTES + 1]), Err(StateError::TooLong)));
+}
+
+/// A device as far as its firmware slots go: the boot order, what boots next, and the two slots.
+#[derive(Debug, Clone)]
+struct Device {
+    disk: FirmwareState,
+    first: Slot,
+    next: Option<Slot>,
+    booted: Slot,
+    /// Version (minor) in each slot, and whether it is whole.
+    slots: [(u64, bool); 2],
+    boots: u32,
+}
+
+impl Device {
+    fn reset(&mut self) {
+        self.booted = self.next.take().unwrap_or(self.first);
+        self.boots += 1;
+    }
+
+    fn boot(&self) -> Boot {
+        Boot { slot: self.booted, is_trial: self.booted != self.first }
+    }
+
+    fn running(&self) -> u64 {
+        self.slots[self.booted as usize].0
+    }
+
+    fn apply(&mut self, event: &Event) {
+        self.disk = self.disk.apply(event).unwrap();
+    }
+}
+
+/// What the firmware of each version does in its trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Good,
+    Bad,
+    Dead,
+}
+
+/// One step of the daemon, as the edges do it, after a start or between two; the reset comes anywhere between steps.
+fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
+    let nature = natures[usize::try_from(device.running()).unwrap()];
+    if device.booted != device.first && nature == Nature::Dead {
+        return device.reset();
+    }
+    if *fresh {
+        match device.disk.at_start(device.boot(), BOOTS) {
+            Start::Nothing | Start::Trial | Start::Adopt => *fresh = false,
+            Start::Catch(event) => device.apply(&event),
+            Start::Undo => {
+                device.next = Some(device.booted);
+                device.apply(&Event::InstallFailed);
+            }
+            Start::Ask if device.next == device.disk.state().slot() => *fresh = false,
+            Start::Ask => {
+                device.apply(&Event::BootLost);
+            }
+            Start::LeaveAgain => device.reset(),
+            Start::Close => device.apply(&Event::Closed),
+        }
+        return;
+    }
+    let here = device.disk.state().slot() == Some(device.booted);
+    match device.disk.state().clone() {
+        State::Idle if device.booted != device.first => device.first = device.booted,
+        State::Idle => {
+            let running = device.running();
+            let newer = (running + 1..natures.len() as u64).rev().find(|n| !device.disk.is_rejected(&bundle(*n)));
+            let Some(newer) = newer else { return };
+            let (slot, from) = (device.booted.other(), Version::new(1, running, 0));
+            device.apply(&Event::InstallStarted { bundle: bundle(newer), slot, from });
+            device.slots[slot as usize] = (newer, false);
+        }
+        State::Installing { slot, .. } if !device.slots[slot as usize].1 => device.slots[slot as usize].1 = true,
+        State::Installing { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
+        State::Installing { .. } => device.apply(&Event::Installed { boots: BOOTS }),
+        State::Installed { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
+        State::Installed { .. } => device.apply(&Event::Booted),
+        State::Trial { .. } if !here => device.reset(),
+        State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(true)),
+        State::Trial { .. } if device.first != device.booted => device.first = device.booted,
+        State::Trial { .. } => device.apply(&Event::Committed),
+        State::RolledBack { .. } => device.reset(),
+    }
+}
+
+proptest! {
+    /// Whatever the firmware does and wherever the power goes: what comes first in the boot order is always whole and was
+    /// once well, and with the power on the device ends with the best version that is not bad.
+    #[test]
+    fn no_power_cut_leaves_a_device_without_firmware(
+        natures in prop::collection::vec(prop::sample::select(vec![Nature::Good, Nature::Bad, Nature::Dead]), 1..4),
+        cuts in prop::collection::vec(0..12usize, 0..8),
+    ) {
+        let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
+        let mut device = Device {
+            disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0,
+        };
+        let mut fresh = true;
+        let check = |device: &Device| {
+            let (version, whole) = device.slots[device.first as usize];
+            prop_assert!(whole, "{device:?}");
+            prop_assert_eq!(natures[usize::try_from(version).unwrap()], Nature::Good);
+            prop_assert!(device.slots[device.booted as usize].1, "a half-written slot is booted: {device:?}");
+            prop_assert!(FirmwareState::from_json(&device.disk.to_json().unwrap()).unwrap() == device.disk);
+            Ok(())
+        };
+        for cut in cuts {
+            for _ in 0..cut {
+                let boots = device.boots;
+                step(&mut device, &natures, &mut fresh);
+                fresh |= device.boots != boots;
+                check(&device)?;
+            }
+            device.reset();
+            fresh = true;
+            check(&device)?;
+        }
+        for _ in 0..100 {
+            let boots = device.boots;
+            step(&mut device, &natures, &mut fresh);
+            fresh |= device.boots != boots;
+            check(&device)?;
+        }
+        prop_assert_eq!(device.disk.state(), &State::Idle);
+        prop_assert_eq!(device.booted, device.first);
+        let rejected = |n: u64| device.disk.is_rejected(&bundle(n));
+        let best = (0..natures.len() as u64).rev().find(|n| natures[usize::try_from(*n).unwrap()] == Nature::Good && !rejected(*n));
+        // A good one may have lost every boot of its trial to power cuts; then it is remembered, too.
+        prop_assert_eq!(Some(device.running()), best.max(Some(device.running())));
+        prop_assert!((device.running() + 1..natures.len() as u64).all(rejected));
+    }
+}

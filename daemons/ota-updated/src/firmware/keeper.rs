@@ -1,0 +1,504 @@
+//! Carries firmware from its installation through its restart and its trial to being kept or undone: does what
+//! [`super::trial`], [`super::when`] and the state of the slots say, against the disk, the bus and the supervisor. Runs on a
+//! thread of its own for as long as that takes; while it runs it alone owns the firmware's state, and the worker installs
+//! nothing.
+
+use std::time::{Duration, Instant};
+
+use iotwasm_api::Reason;
+use iotwasm_api::ota::Outcome;
+use iotwasm_api::supervisor::{Health, PayloadStatus, Phase};
+use iotwasm_firmware::state::{Bundle, Event, Start, State};
+use iotwasm_kit::{error, info, report, warn};
+use iotwasm_payload::store::Reader;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::rauc::{Error, Rauc};
+use super::systemd::Systemd;
+use super::trial::{self, Action, Condition, Payload, Rules, Sight, Trial};
+use super::when::Payloads;
+use super::{Firmware, machine};
+use crate::shared::Stage;
+use crate::slots;
+use crate::supervisor::Supervisor;
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two attempts at a RAUC that cannot do what it is asked.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long RAUC is asked again before that is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an ordered restart may take before it is ordered again.
+const RESTART: Duration = Duration::from_secs(120);
+
+/// What the worker may tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Command {
+    /// The signed metadata withdraws the release.
+    Withdrawn(String),
+    /// The metadata was brought up to date.
+    ServerReached,
+    /// The daemon stops: leave everything as it is.
+    Quit,
+}
+
+/// Whether there may be more to do.
+enum Next {
+    Look,
+    Leave,
+}
+
+/// The firmware, and the worker's commands.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// What is looked after.
+    pub(crate) firmware: Firmware,
+    /// What the worker has to say.
+    pub(crate) commands: UnboundedReceiver<Command>,
+}
+
+impl Keeper {
+    /// Does what is to be done, and gives the firmware back.
+    pub(crate) fn run(mut self) -> Firmware {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, self.work()),
+            Err(err) => error!("could not set up the firmware's event loop: {err}"),
+        }
+        self.firmware.shared.set_stage(None);
+        self.firmware
+    }
+
+    async fn work(&mut self) {
+        loop {
+            let next = match self.firmware.start() {
+                Start::Nothing => return,
+                Start::Catch(event) => self.catch(&event),
+                Start::Trial => self.carry(false).await,
+                Start::Adopt => self.carry(true).await,
+                Start::Undo => self.undo().await,
+                Start::Ask => self.ask().await,
+                Start::LeaveAgain => self.restart().await,
+                Start::Close => self.close_rolled_back(),
+            };
+            if matches!(next, Next::Leave) {
+                return;
+            }
+        }
+    }
+
+    /// What is under way.
+    fn bundle(&self) -> Option<Bundle> {
+        self.firmware.state().state().bundle().cloned()
+    }
+
+    /// The attempt that is under way.
+    fn attempt(&self) -> Option<i64> {
+        self.bundle().map(|bundle| self.firmware.attempt(&bundle))
+    }
+
+    /// Takes note of what happened while nobody looked.
+    fn catch(&mut self, event: &Event) -> Next {
+        let attempt = self.attempt();
+        if !self.firmware.note(event) {
+            return Next::Leave;
+        }
+        if let (Event::Committed, Some(attempt)) = (event, attempt) {
+            let message = "kept just before the device stopped".to_owned();
+            self.firmware.close(attempt, Outcome::Committed, None, message);
+        }
+        if let (Event::InstallFailed, Some(attempt)) = (event, attempt) {
+            let message = "interrupted by a stop of the device".to_owned();
+            self.firmware.shared.fail(attempt, Outcome::Failed, message);
+        }
+        Next::Look
+    }
+
+    /// The new firmware undid itself, and wrote down why.
+    fn close_rolled_back(&mut self) -> Next {
+        let State::RolledBack { bundle, reason, message, .. } = self.firmware.state().state().clone() else {
+            return Next::Look;
+        };
+        // What newer firmware wrote may be a reason that is not known here; its name is told all the same.
+        let known = Reason::ALL.into_iter().find(|known| known.as_str() == reason);
+        let message = if known.is_some() { message } else { format!("{reason}: {message}") };
+        if let Some(open) =
+            self.firmware.shared.open_firmware_attempt().filter(|a| a.sha256 == bundle.sha256.to_string())
+        {
+            self.firmware.close(open.number, Outcome::RolledBack, known, message);
+        }
+        if self.firmware.note(&Event::Closed) { Next::Look } else { Next::Leave }
+    }
+
+    /// An installation was broken off. It may have gone through: the next boot is made to stay here.
+    async fn undo(&mut self) -> Next {
+        let slot = self.firmware.slot().other();
+        let undone = self
+            .insist(async |rauc: &Rauc| match rauc.is_next(slot).await {
+                Ok(true) => rauc.mark("active", "booted").await,
+                Ok(false) => Ok(()),
+                Err(err) => Err(err),
+            })
+            .await;
+        if let Err(left) = undone {
+            return left;
+        }
+        if let Some(open) = self.firmware.shared.open_firmware_attempt() {
+            let message = "interrupted by a stop of the device or of this daemon".to_owned();
+            self.firmware.shared.fail(open.number, Outcome::Failed, message);
+        }
+        if self.firmware.note(&Event::InstallFailed) { Next::Look } else { Next::Leave }
+    }
+
+    /// New firmware is in the other slot: if its boot is still to come, it is waited for, and ordered when it may be. Else it
+    /// was had and came to nothing.
+    async fn ask(&mut self) -> Next {
+        let slot = self.firmware.slot().other();
+        match self.insist(async |rauc: &Rauc| rauc.is_next(slot).await).await {
+            Ok(true) => self.wait_to_restart().await,
+            Ok(false) => self.boot_lost().await,
+            Err(left) => left,
+        }
+    }
+
+    async fn boot_lost(&mut self) -> Next {
+        let state = self.firmware.state().state().clone();
+        let (State::Trial { bundle, reached, .. } | State::Installed { bundle, reached, .. }) = state else {
+            return Next::Look;
+        };
+        let attempt = self.firmware.attempt(&bundle);
+        if !self.firmware.note(&Event::BootLost) {
+            return Next::Leave;
+        }
+        let reached = if reached.is_empty() { "it never came so far as to write anything down" } else { &reached };
+        if let State::Installed { boots_left, .. } = *self.firmware.state().state() {
+            let message = format!("a boot of it was lost ({reached}); {boots_left} boots left");
+            warn!("{bundle}: {message}");
+            self.firmware.tell(attempt, message);
+            // Whether it holds is asked next.
+            return match self.insist(async |rauc: &Rauc| rauc.mark("active", "other").await).await {
+                Ok(()) => Next::Look,
+                Err(left) => left,
+            };
+        }
+        let message = format!("every boot of it was lost; the last: {reached}");
+        self.firmware.close(attempt, Outcome::RolledBack, Some(Reason::BootFailed), message);
+        Next::Look
+    }
+
+    /// Waits until the device may be restarted, and has it restarted.
+    async fn wait_to_restart(&mut self) -> Next {
+        let Some(attempt) = self.attempt() else { return Next::Look };
+        let due = Instant::now();
+        let reader = Supervisor::at(&self.firmware.settings.places.supervisor);
+        self.firmware.shared.set_stage(Some(Stage::Waiting));
+        let boots = loop {
+            while let Ok(command) = self.commands.try_recv() {
+                match command {
+                    Command::Withdrawn(message) => return self.give_up(attempt, message).await,
+                    Command::ServerReached => {}
+                    Command::Quit => return Next::Leave,
+                }
+            }
+            // A supervisor that is not there delays nothing.
+            let hold = reader.status().await.ok().and_then(|status| {
+                let mut payloads = status.payloads.into_iter();
+                payloads.find(|payload| payload.hold_s > 0).map(|payload| payload.payload)
+            });
+            let payloads = Payloads { trials: self.firmware.shared.trials(), hold };
+            let power = machine::power(&self.firmware.settings.places.power_supplies);
+            let may = self.firmware.rules().may_reboot(due.elapsed(), machine::moment(), power, &payloads);
+            match may {
+                Ok(()) => break self.spend_boot(),
+                Err(wait) => self.firmware.wait_for(wait.to_string()),
+            }
+            if let Some(next) = self.pause(PAUSE).await {
+                match next {
+                    Command::Withdrawn(message) => return self.give_up(attempt, message).await,
+                    Command::ServerReached => {}
+                    Command::Quit => return Next::Leave,
+                }
+            }
+        };
+        self.firmware.wait_for(String::new());
+        let Some(boots) = boots else { return Next::Leave };
+        self.firmware.tell(attempt, format!("restarting into it; {boots} more boots left"));
+        self.restart().await
+    }
+
+    /// Writes down that a boot is spent, unless it was before.
+    fn spend_boot(&mut self) -> Option<u8> {
+        if matches!(self.firmware.state().state(), State::Installed { .. }) && !self.firmware.note(&Event::Booted) {
+            return None;
+        }
+        match self.firmware.state().state() {
+            State::Trial { boots_left, .. } => Some(*boots_left),
+            _ => None,
+        }
+    }
+
+    /// What is installed is not wanted any more: the next boot stays here.
+    async fn give_up(&mut self, attempt: i64, message: String) -> Next {
+        self.firmware.wait_for(String::new());
+        // In efi-use-bootnext mode RAUC makes "active" the next boot and only that; made of the slot that runs, it takes
+        // the place of the one that the installation asked for, and the boot order has this slot first anyway.
+        let slot = self.firmware.slot();
+        let marked = self
+            .insist(async |rauc: &Rauc| {
+                rauc.mark("active", "booted").await?;
+                rauc.is_next(slot).await
+            })
+            .await;
+        match marked {
+            Ok(true) => {}
+            Ok(false) => {
+                warn!("the bootloader still has the withdrawn firmware as the next to boot");
+                return Next::Leave;
+            }
+            Err(left) => return left,
+        }
+        if !self.firmware.note(&Event::GivenUp) {
+            return Next::Leave;
+        }
+        self.firmware.close(attempt, Outcome::RolledBack, Some(Reason::Withdrawn), message);
+        Next::Look
+    }
+
+    /// Orders a restart, and waits for it. Never comes back but to leave.
+    async fn restart(&mut self) -> Next {
+        self.firmware.shared.set_stage(Some(Stage::Rebooting));
+        let path = self.firmware.settings.places.reboot.clone();
+        loop {
+            info!("restarting the device");
+            // Made anew each time: it is the making that is watched.
+            let _ = std::fs::remove_file(&path);
+            if let Err(err) = std::fs::write(&path, "") {
+                error!("could not order a restart by {}: {err}", path.display());
+            }
+            let end = Instant::now() + RESTART;
+            while let Some(left) = end.checked_duration_since(Instant::now()) {
+                if self.pause(left).await == Some(Command::Quit) {
+                    return Next::Leave;
+                }
+            }
+        }
+    }
+
+    /// The trial of what runs, or the adoption of what runs without anybody having committed it.
+    async fn carry(&mut self, is_adopted: bool) -> Next {
+        let attempt = if is_adopted { None } else { self.attempt() };
+        let config = &self.firmware.settings.config;
+        let asks_server = config.firmware.require_server && !config.repositories.is_empty();
+        let rules = Rules {
+            confirmation: Duration::from_secs(config.firmware.confirmation_s),
+            ready_within: Duration::from_secs(config.firmware.ready_within_s),
+            server_within: asks_server.then(|| Duration::from_secs(config.firmware.server_within_s)),
+        };
+        if is_adopted {
+            info!("slot {} runs although nobody committed it; it is kept if it is well", self.firmware.slot());
+        }
+        if let Some(attempt) = attempt {
+            let period = rules.confirmation.as_secs();
+            self.firmware.tell(attempt, format!("in trial: everything well for {period} s keeps it"));
+        }
+        self.firmware.shared.set_stage(Some(Stage::Trial));
+        let (origin, mut trial, mut told) = (Instant::now(), Trial::new(rules), String::new());
+        let mut systemd = Systemd::at(&self.firmware.settings.places.bus);
+        loop {
+            let seen = trial::Event::Seen(self.look(&mut systemd).await);
+            let mut action = trial.step(origin.elapsed(), seen);
+            if action == Action::Wait {
+                let reached = trial.reached();
+                if reached != told {
+                    told.clone_from(&reached);
+                    info!("firmware in trial: {reached}");
+                    if !is_adopted {
+                        self.firmware.note(&Event::Reached { text: reached });
+                    }
+                }
+                action = match self.pause(PAUSE).await {
+                    None => continue,
+                    Some(Command::ServerReached) => trial.step(origin.elapsed(), trial::Event::ServerReached),
+                    // What is adopted has no release that could be told apart from others.
+                    Some(Command::Withdrawn(_)) if is_adopted => continue,
+                    Some(Command::Withdrawn(message)) => {
+                        trial.step(origin.elapsed(), trial::Event::Withdrawn { message })
+                    }
+                    Some(Command::Quit) => return Next::Leave,
+                };
+            }
+            return match action {
+                Action::Wait => continue,
+                Action::Keep => self.keep(attempt).await,
+                Action::RollBack { reason, message, .. } if is_adopted => self.leave_adopted(reason, &message),
+                Action::RollBack { reason, message, remember } => {
+                    self.roll_back(attempt, reason, message, remember).await
+                }
+            };
+        }
+    }
+
+    /// How the device is.
+    async fn look(&self, systemd: &mut Systemd) -> Sight {
+        let places = &self.firmware.settings.places;
+        let units = systemd.required().await;
+        let payloads = match Supervisor::at(&places.supervisor).status().await {
+            Ok(status) => Ok(self.payloads(&status.payloads)),
+            Err(err) => Err(report::chain(&err)),
+        };
+        // Where no payload must run, a supervisor that is not there is for the units to tell.
+        let payloads = payloads.or_else(|err| if self.payloads(&[]).is_empty() { Ok(Vec::new()) } else { Err(err) });
+        Sight { units, payloads }
+    }
+
+    /// Every configured payload that has something committed, and how it is.
+    fn payloads(&self, running: &[PayloadStatus]) -> Vec<Payload> {
+        let settings = &self.firmware.settings;
+        let reader = Reader::new(&settings.places.payloads);
+        let mut payloads = Vec::new();
+        for wanted in &settings.wanted {
+            let state = match reader.state(&wanted.id) {
+                Ok(state) => state.unwrap_or_default(),
+                Err(err) => {
+                    let condition = Condition::Failed(report::chain(&err));
+                    payloads.push(Payload { id: wanted.id.to_string(), condition, counts: (0, 0) });
+                    continue;
+                }
+            };
+            let Some((slot, _)) = state.committed() else { continue };
+            let status = running.iter().find(|status| status.payload == wanted.id.as_str());
+            let condition = condition(status, slots::to_api(slot));
+            let counts = status.map_or((0, 0), |status| (status.starts, status.crashes));
+            payloads.push(Payload { id: wanted.id.to_string(), condition, counts });
+        }
+        payloads
+    }
+
+    /// What runs is well: it comes first from now on.
+    async fn keep(&mut self, attempt: Option<i64>) -> Next {
+        let slot = self.firmware.slot();
+        let marked = self
+            .insist(async |rauc: &Rauc| {
+                rauc.mark("good", "booted").await?;
+                rauc.is_next(slot).await
+            })
+            .await;
+        let trouble = match marked {
+            Ok(true) => None,
+            Ok(false) => Some("the bootloader does not have it first although it was marked good".to_owned()),
+            Err(Next::Leave) if self.firmware.is_quitting() => return Next::Leave,
+            Err(_) => Some("RAUC could not mark it good".to_owned()),
+        };
+        match (trouble, attempt) {
+            (None, Some(attempt)) => {
+                // If this cannot be written: the next boot finds it first in the boot order, and takes it for kept.
+                self.firmware.note(&Event::Committed);
+                self.firmware.keep();
+                let period = self.firmware.settings.config.firmware.confirmation_s;
+                let message = format!("everything was well for {period} s");
+                self.firmware.close(attempt, Outcome::Committed, None, message);
+                Next::Look
+            }
+            (None, None) => {
+                self.firmware.keep();
+                self.close_adopted();
+                Next::Look
+            }
+            (Some(message), None) => self.leave_adopted(Reason::MarkFailed, &message),
+            (Some(message), attempt) => self.roll_back(attempt, Reason::MarkFailed, message, true).await,
+        }
+    }
+
+    /// An attempt that the history has open although the state was lost.
+    fn close_adopted(&self) {
+        let Some(open) = self.firmware.shared.open_firmware_attempt() else { return };
+        if open.version == self.firmware.machine.version.to_string() {
+            let message = "its state was lost; it was well all the same".to_owned();
+            self.firmware.close(open.number, Outcome::Committed, None, message);
+        } else {
+            self.firmware.shared.fail(open.number, Outcome::Failed, "its state was lost".to_owned());
+        }
+    }
+
+    /// What runs was committed by nobody and is not well, but nothing says that anything else would be better.
+    fn leave_adopted(&mut self, reason: Reason, message: &str) -> Next {
+        let text = format!(
+            "the firmware in slot {} was never committed and is not well: {reason}: {message}",
+            self.firmware.slot()
+        );
+        error!("{text}");
+        self.firmware.keep();
+        self.firmware.shared.set_error(text);
+        Next::Leave
+    }
+
+    /// What runs is undone: written down, told, and restarted into what ran before.
+    async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, remember: bool) -> Next {
+        error!("this firmware is undone: {reason}: {message}");
+        let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), remember };
+        // A disk that takes no more must not keep bad firmware: the boot order still has the old one first.
+        self.firmware.note(&event);
+        if let Some(attempt) = attempt {
+            self.firmware.close(attempt, Outcome::RolledBack, Some(reason), message);
+        }
+        self.restart().await
+    }
+
+    /// Has RAUC do something, again and again until it can or patience ends; then the next check takes it up.
+    async fn insist<T>(&mut self, work: impl AsyncFn(&Rauc) -> Result<T, Error>) -> Result<T, Next> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let done = match Rauc::connect(&self.firmware.settings.places.bus).await {
+                Ok(rauc) => work(&rauc).await,
+                Err(err) => Err(err),
+            };
+            let err = match done {
+                Ok(done) => return Ok(done),
+                Err(err) => report::chain(&err),
+            };
+            warn!("{err}");
+            if Instant::now() >= end {
+                self.firmware.shared.set_error(err);
+                return Err(Next::Leave);
+            }
+            let wake = Instant::now() + AGAIN;
+            while let Some(left) = wake.checked_duration_since(Instant::now()) {
+                if self.pause(left).await == Some(Command::Quit) {
+                    return Err(Next::Leave);
+                }
+            }
+        }
+    }
+
+    /// Waits for a command, and no longer than this.
+    async fn pause(&mut self, limit: Duration) -> Option<Command> {
+        match tokio::time::timeout(limit, self.commands.recv()).await {
+            Ok(Some(command)) => Some(command),
+            // Nobody is left to say anything.
+            Ok(None) => Some(Command::Quit),
+            Err(_) => None,
+        }
+    }
+}
+
+/// How a payload is that must run from this slot.
+fn condition(status: Option<&PayloadStatus>, slot: iotwasm_api::supervisor::Slot) -> Condition {
+    let Some(status) = status else { return Condition::NotYet("it does not run".to_owned()) };
+    let said = |what: &str| match (status.reason, status.message.as_str()) {
+        (Some(reason), "") => reason.to_string(),
+        (Some(reason), message) => format!("{reason}: {message}"),
+        (None, "") => what.to_owned(),
+        (None, message) => format!("{what}: {message}"),
+    };
+    match (status.phase, status.health) {
+        (Phase::Failed | Phase::Backoff, _) => Condition::Failed(said("it ended")),
+        (_, Health::Failed) => Condition::Failed(said("it reported that it has failed")),
+        (Phase::Running, _) if status.slot != slot || status.trial => {
+            Condition::NotYet("what runs is not what is committed".to_owned())
+        }
+        (Phase::Running, Health::Healthy) => Condition::Well,
+        (Phase::Running, Health::Unknown) => Condition::NotYet("it has not reported how it is".to_owned()),
+        (Phase::Running, _) => Condition::NotYet(said("it is degraded")),
+        (Phase::Starting | Phase::SelfTest, _) => Condition::NotYet("it starts".to_owned()),
+        (Phase::Stopped, _) => Condition::NotYet("it was stopped".to_owned()),
+    }
+}

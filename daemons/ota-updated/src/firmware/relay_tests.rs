@@ -1,0 +1,147 @@
+//! Tests of the relay against a real server of ranges.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener as Listener, TcpStream as Stream};
+
+use iotwasm_fetch::Options;
+
+use super::*;
+
+/// Some bytes, of which the last thousand are the end.
+fn content() -> Vec<u8> {
+    (0..500_000u32).map(|i| (i % 251) as u8).collect()
+}
+
+const TAIL: usize = 1000;
+
+/// Serves ranges of the content; each answer stops after `cut` bytes.
+fn mirror(cut: usize) -> String {
+    let listener = Listener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut span = None;
+                while let Some(Ok(line)) = lines.next().filter(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+                {
+                    if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
+                        let (from, to) = range.split_once('-').unwrap();
+                        span = Some((from.parse::<usize>().unwrap(), to.parse::<usize>().unwrap()));
+                    }
+                }
+                let Some((from, to)) = span else { return };
+                let (bytes, total) = (&content()[from..=to], content().len());
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{to}/{total}\r\nContent-Length: {}\r\n\
+                     Connection: close\r\n\r\n",
+                    bytes.len()
+                );
+                let mut stream = &stream;
+                let _ = stream.write_all(head.as_bytes());
+                let _ = stream.write_all(&bytes[..bytes.len().min(cut)]);
+            });
+        }
+    });
+    url
+}
+
+fn relay(mirror: &str) -> Relay {
+    let options = Options { proxy_from_environment: false, ..Options::default() };
+    let client = || Client::new(&[mirror.to_owned()], &options).unwrap();
+    let clients = (0..TRANSFERS).map(|_| client()).collect();
+    let (total, tail) = (content().len() as u64, content().split_off(content().len() - TAIL));
+    Relay::start(Source { clients, path: "f".into(), total, tail }).unwrap()
+}
+
+fn connect(relay: &Relay) -> (BufReader<Stream>, String) {
+    let (host, path) = relay.url().strip_prefix("http://").unwrap().split_once('/').unwrap();
+    (BufReader::new(Stream::connect(host).unwrap()), format!("/{path}"))
+}
+
+/// Asks for a range on a connection that may be used again; the status, the Content-Range and the body.
+fn ask(stream: &mut BufReader<Stream>, path: &str, range: &str) -> std::io::Result<(String, String, Vec<u8>)> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes={range}\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes())?;
+    let (mut status, mut found, mut length, mut line) = (String::new(), String::new(), 0, String::new());
+    while stream.read_line(&mut line)? > 2 {
+        if status.is_empty() {
+            status.clone_from(&line);
+        } else if let Some(range) = line.strip_prefix("Content-Range: ") {
+            found = range.trim().to_owned();
+        } else if let Some(n) = line.strip_prefix("Content-Length: ") {
+            length = n.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok((status, found, body))
+}
+
+#[test]
+fn ranges_come_whole_wherever_they_lie_on_one_connection() {
+    let relay = relay(&mirror(usize::MAX));
+    let (mut stream, path) = connect(&relay);
+    for (from, to) in [(0, 3), (0, 499_999), (498_990, 499_010), (499_000, 499_999), (499_999, 499_999), (7, 131_078)] {
+        let (status, range, body) = ask(&mut stream, &path, &format!("{from}-{to}")).unwrap();
+        assert!(status.starts_with("HTTP/1.1 206 "), "{status}");
+        assert_eq!(range, format!("bytes {from}-{to}/500000"));
+        assert!(body == content()[from..=to], "{from}-{to}");
+    }
+    // What lies in memory is not fetched.
+    assert_eq!(relay.seen().fetched(), 4 + 499_000 + 10 + 131_072);
+    assert_eq!(relay.seen().failure(), None);
+}
+
+#[test]
+fn many_connections_at_once_each_get_their_own() {
+    let relay = relay(&mirror(usize::MAX));
+    std::thread::scope(|scope| {
+        for n in 0..CONNECTIONS + 20 {
+            let relay = &relay;
+            scope.spawn(move || {
+                let (mut stream, path) = connect(relay);
+                let (_, _, body) = ask(&mut stream, &path, &format!("{}-{}", n * 1000, n * 1000 + 70_000)).unwrap();
+                assert!(body == content()[n * 1000..=n * 1000 + 70_000], "{n}");
+            });
+        }
+    });
+}
+
+#[test]
+fn other_paths_and_requests_are_refused_and_the_path_cannot_be_guessed() {
+    let (one, other) = (relay(&mirror(usize::MAX)), relay(&mirror(usize::MAX)));
+    let (mut stream, path) = connect(&one);
+    assert!(path.len() > 32 && path != connect(&other).1);
+    assert!(ask(&mut stream, "/firmware.raucb", "0-3").unwrap().0.contains(" 404 "));
+    let (mut stream, path) = connect(&one);
+    assert!(ask(&mut stream, &path, "0-500000").unwrap().0.contains(" 416 "));
+    let (mut stream, path) = connect(&one);
+    let endless = ask(&mut stream, &format!("{path}{}", "x".repeat(64 * 1024)), "0-3");
+    assert!(endless.is_err() || endless.is_ok_and(|(status, ..)| status.is_empty()));
+    assert_eq!(one.seen().fetched(), 0);
+}
+
+#[test]
+fn a_mirror_that_gives_nothing_is_told_and_remembered() {
+    let relay = relay(&mirror(0));
+    let (mut stream, path) = connect(&relay);
+    assert!(ask(&mut stream, &path, "0-3").unwrap().0.contains(" 502 "));
+    assert!(relay.seen().failure().is_some());
+    // The end is served all the same.
+    let (mut stream, path) = connect(&relay);
+    assert_eq!(ask(&mut stream, &path, "499000-499999").unwrap().2.len(), 1000);
+}
+
+#[test]
+fn a_relay_that_is_dropped_answers_nobody() {
+    let relay = relay(&mirror(usize::MAX));
+    let (mut stream, path) = connect(&relay);
+    ask(&mut stream, &path, "0-3").unwrap();
+    drop(relay);
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while ask(&mut stream, &path, "0-3").is_ok_and(|(status, ..)| !status.is_empty()) {
+        assert!(std::time::Instant::now() < end);
+    }
+}
