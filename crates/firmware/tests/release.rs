@@ -89,7 +89,7 @@ fn another_format_is_told_apart_from_a_broken_file() {
 #[test]
 fn what_breaks_a_rule_is_refused_and_never_written() {
     type Edit = fn(&mut Release);
-    let cases: [(&str, Edit); 22] = [
+    let cases: [(&str, Edit); 25] = [
         ("compatible", |r| r.compatible.clear()),
         ("compatible", |r| r.compatible = "a b".into()),
         ("compatible", |r| r.compatible = "a".repeat(129)),

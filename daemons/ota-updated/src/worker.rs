@@ -16,15 +16,12 @@ use std::time::{Duration, Instant};
 
 use iotwasm_api::Reason;
 use iotwasm_api::ota::{Attempt, Level, Outcome};
-use iotwasm_firmware::state::{Bundle, Start};
 use iotwasm_kit::{error, report, warn};
 use iotwasm_payload::manifest::Health;
 use iotwasm_payload::slot::PayloadState;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::firmware::Firmware;
-use crate::firmware::install::{Memory, is_withdrawn};
-use crate::firmware::keeper::{self, Keeper};
+use crate::firmware::desk::Desk;
 use crate::install::{Failure, Installer};
 use crate::pulse::Pulse;
 use crate::schedule::{Schedule, random};
@@ -38,7 +35,7 @@ use crate::{Settings, repository};
 /// Longest self-test that a manifest may ask for; what is assumed of a payload that cannot be read any more.
 const LONGEST_SELF_TEST: Duration = Duration::from_secs(120);
 /// Stack of a trial's thread, in bytes: it holds an event loop and short JSON.
-const TRIAL_STACK: usize = 512 * 1024;
+pub(crate) const TRIAL_STACK: usize = 512 * 1024;
 
 /// What others may tell the worker.
 #[derive(Debug)]
@@ -70,34 +67,7 @@ pub struct Worker {
     schedule: Schedule,
     installer: Installer,
     trials: BTreeMap<String, Running>,
-    firmware: Side,
-    memory: Memory,
-}
-
-/// Who has the firmware.
-#[derive(Debug)]
-enum Side {
-    /// Nobody: the image has none that could be updated.
-    Nobody,
-    /// The worker: nothing is under way, or what is could not go on.
-    Here(Box<Firmware>),
-    /// A thread of its own.
-    There {
-        compatible: String,
-        bundle: Option<Bundle>,
-        commands: UnboundedSender<keeper::Command>,
-        thread: JoinHandle<Firmware>,
-    },
-}
-
-/// Tells the worker that the firmware's thread ended, however it did.
-struct FirmwareFarewell(Sender<Order>);
-
-impl Drop for FirmwareFarewell {
-    fn drop(&mut self) {
-        // A worker that has left needs no farewell.
-        let _ = self.0.send(Order::FirmwareEnded);
-    }
+    firmware: Desk,
 }
 
 /// A trial's thread.
@@ -152,10 +122,9 @@ impl Worker {
                 shared.set_payload(slots.info());
             }
         }
-        let firmware =
-            Firmware::open(&settings, &shared, &quit).map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
-        let (trials, memory) = (BTreeMap::new(), Memory::default());
-        Ok(Self { settings, shared, pulse, quit, orders, sender, schedule, installer, trials, firmware, memory })
+        let firmware = Desk::open(&settings, &shared, &pulse, &quit, sender.clone());
+        let trials = BTreeMap::new();
+        Ok(Self { settings, shared, pulse, quit, orders, sender, schedule, installer, trials, firmware })
     }
 
     /// Works until it is told to quit.
@@ -196,16 +165,13 @@ impl Worker {
             let _ = running.commands.send(Command::Quit);
             let _ = running.thread.join();
         }
-        if let Side::There { commands, thread, .. } = self.firmware {
-            let _ = commands.send(keeper::Command::Quit);
-            let _ = thread.join();
-        }
+        self.firmware.leave();
     }
 
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
     fn take_up(&mut self) {
         let settings = Arc::clone(&self.settings);
-        let is_trial_boot = matches!(&self.firmware, Side::Here(firmware) if firmware.is_trial_boot());
+        let is_trial_boot = self.firmware.is_trial_boot();
         for wanted in &settings.wanted {
             match Slots::open(&settings.places.payloads, wanted.clone()) {
                 Ok(slots) => {
@@ -229,10 +195,7 @@ impl Worker {
             }
         }
         // Last: a restart waits for the trials that went on.
-        if let Side::Here(firmware) = &self.firmware {
-            firmware.close_old_attempt();
-        }
-        self.look_after_firmware();
+        self.firmware.take_up();
     }
 
     /// Gives a payload to a thread of its own, which carries its trial or sees to it that the right slot runs.
@@ -296,61 +259,14 @@ impl Worker {
         passed_over
     }
 
-    /// Whether payloads may be installed and tried: not while anything is under way with the firmware.
-    fn may_try(&self) -> bool {
-        !matches!(self.firmware, Side::There { .. })
-    }
-
-    /// Gives the firmware to a thread of its own, if there is anything to do about it.
-    fn look_after_firmware(&mut self) {
-        let firmware = match std::mem::replace(&mut self.firmware, Side::Nobody) {
-            Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
-            other => {
-                self.firmware = other;
-                return;
-            }
-        };
-        let (commands, receiver) = unbounded_channel();
-        let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
-        let farewell = FirmwareFarewell(self.sender.clone());
-        let keeper = Keeper { firmware, commands: receiver };
-        let spawned =
-            std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
-                // The whole of it: its end is what counts.
-                let _farewell = farewell;
-                keeper.run()
-            });
-        match spawned {
-            Ok(thread) => self.firmware = Side::There { compatible, bundle, commands, thread },
-            Err(err) => {
-                error!("could not look after the firmware: {err}");
-                self.reopen_firmware();
-            }
-        }
-    }
-
-    /// Takes the firmware back. Whether a check is due: payloads were passed over meanwhile.
+    /// Whether a check is due: payloads were passed over meanwhile.
     fn firmware_ended(&mut self) -> bool {
-        if let Side::There { thread, .. } = std::mem::replace(&mut self.firmware, Side::Nobody) {
-            match thread.join() {
-                Ok(firmware) => self.firmware = Side::Here(Box::new(firmware)),
-                Err(_) => {
-                    error!("the thread of the firmware panicked");
-                    self.reopen_firmware();
-                }
-            }
-        }
+        let is_over = self.firmware.ended();
         // Trials of payloads that waited for it are taken up by the next check; without a repository there is none.
-        if self.settings.config.repositories.is_empty() && self.may_try() {
+        if self.settings.config.repositories.is_empty() && self.firmware.is_quiet() {
             self.take_up_trials();
         }
-        // What could not go on is taken up by the next check, in its own time.
-        matches!(&self.firmware, Side::Here(firmware) if firmware.start() == Start::Nothing)
-    }
-
-    fn reopen_firmware(&mut self) {
-        let firmware = Firmware::open(&self.settings, &self.shared, &self.quit);
-        self.firmware = firmware.map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
+        is_over
     }
 
     fn take_up_trials(&mut self) {
@@ -362,48 +278,6 @@ impl Worker {
             {
                 self.look_after(slots);
             }
-        }
-    }
-
-    /// Tells the firmware's thread what the metadata says.
-    fn tell_firmware(&mut self) {
-        let Side::There { compatible, bundle, commands, .. } = &self.firmware else { return };
-        // The thread may have just ended by itself.
-        let _ = commands.send(keeper::Command::ServerReached);
-        let Some(bundle) = bundle else { return };
-        match is_withdrawn(self.installer.repository(), compatible, bundle) {
-            Ok(Some(reason)) => {
-                let _ = commands.send(keeper::Command::Withdrawn(reason));
-            }
-            Ok(None) => {}
-            Err(failure) => warn!("{}", failure.message),
-        }
-    }
-
-    /// Installs firmware, if there is any to install and it may be now.
-    fn check_firmware(&mut self, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
-        let Side::Here(firmware) = &mut self.firmware else { return };
-        let advice = match firmware.plan(self.installer.repository(), &self.memory) {
-            Ok(advice) => advice,
-            Err(Failure { outcome, message }) => {
-                let attempt = crate::journal::blank("", outcome, message.clone(), &now_text());
-                self.shared.note(Attempt { level: Level::Firmware, ..attempt });
-                errors.push(message);
-                return;
-            }
-        };
-        remarks.extend(advice.remark);
-        let Some(plan) = advice.plan else { return };
-        if self.quit.load(Ordering::Relaxed) || !firmware.may_install() {
-            return;
-        }
-        match firmware.install(&plan, self.installer.repository(), &mut self.memory, &self.pulse) {
-            Ok(()) | Err(Failure { outcome: Outcome::Installing, .. }) => {}
-            Err(Failure { outcome: Outcome::Refused, message }) => remarks.push(message),
-            Err(Failure { message, .. }) => errors.push(message),
-        }
-        if !self.quit.load(Ordering::Relaxed) {
-            self.look_after_firmware();
         }
     }
 
@@ -456,9 +330,9 @@ impl Worker {
             }
         }
         let (mut plans, mut errors, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
-        self.tell_firmware();
-        self.look_after_firmware();
-        let may_try = self.may_try();
+        self.firmware.look_after();
+        self.firmware.tell(self.installer.repository());
+        let may_try = self.firmware.is_quiet();
         let settings = Arc::clone(&self.settings);
         for wanted in &settings.wanted {
             if let Some(running) = self.trials.get_mut(wanted.id.as_str()) {
@@ -525,7 +399,7 @@ impl Worker {
             }
         }
         self.shared.set_activity(Activity::Checking);
-        self.check_firmware(&mut errors, &mut remarks);
+        self.firmware.check(self.installer.repository(), &mut errors, &mut remarks);
         self.shared.set_activity(Activity::Checking);
         for remark in &remarks {
             warn!("{remark}");

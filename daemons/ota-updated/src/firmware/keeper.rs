@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
-use iotwasm_api::supervisor::{Health, PayloadStatus, Phase};
 use iotwasm_firmware::state::{Bundle, Event, Start, State};
 use iotwasm_kit::{error, info, report, warn};
-use iotwasm_payload::store::Reader;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::look::look;
 use super::rauc::{Error, Rauc};
 use super::systemd::Systemd;
-use super::trial::{self, Action, Condition, Payload, Rules, Sight, Trial};
-use super::when::Payloads;
+use super::trial::{self, Action, Rules, Trial};
+use super::when::{Payloads, Wait};
 use super::{Firmware, machine};
 use crate::shared::Stage;
-use crate::slots;
 use crate::supervisor::Supervisor;
 
 /// Pause between two looks.
@@ -188,7 +186,8 @@ impl Keeper {
     /// Waits until the device may be restarted, and has it restarted.
     async fn wait_to_restart(&mut self) -> Next {
         let Some(attempt) = self.attempt() else { return Next::Look };
-        let due = Instant::now();
+        // When nothing but payloads' wishes stood in the way for the first time.
+        let mut due: Option<Instant> = None;
         let reader = Supervisor::at(&self.firmware.settings.places.supervisor);
         self.firmware.shared.set_stage(Some(Stage::Waiting));
         let boots = loop {
@@ -206,7 +205,11 @@ impl Keeper {
             });
             let payloads = Payloads { trials: self.firmware.shared.trials(), hold };
             let power = machine::power(&self.firmware.settings.places.power_supplies);
-            let may = self.firmware.rules().may_reboot(due.elapsed(), machine::moment(), power, &payloads);
+            let since = due.map_or(Duration::ZERO, |due| due.elapsed());
+            let may = self.firmware.rules().may_reboot(since, machine::moment(), power, &payloads);
+            if matches!(may, Ok(()) | Err(Wait::Payload { .. })) {
+                due.get_or_insert_with(Instant::now);
+            }
             match may {
                 Ok(()) => break self.spend_boot(),
                 Err(wait) => self.firmware.wait_for(wait.to_string()),
@@ -304,7 +307,7 @@ impl Keeper {
         let (origin, mut trial, mut told) = (Instant::now(), Trial::new(rules), String::new());
         let mut systemd = Systemd::at(&self.firmware.settings.places.bus);
         loop {
-            let seen = trial::Event::Seen(self.look(&mut systemd).await);
+            let seen = trial::Event::Seen(look(&self.firmware.settings, &mut systemd).await);
             let mut action = trial.step(origin.elapsed(), seen);
             if action == Action::Wait {
                 let reached = trial.reached();
@@ -335,42 +338,6 @@ impl Keeper {
                 }
             };
         }
-    }
-
-    /// How the device is.
-    async fn look(&self, systemd: &mut Systemd) -> Sight {
-        let places = &self.firmware.settings.places;
-        let units = systemd.required().await;
-        let payloads = match Supervisor::at(&places.supervisor).status().await {
-            Ok(status) => Ok(self.payloads(&status.payloads)),
-            Err(err) => Err(report::chain(&err)),
-        };
-        // Where no payload must run, a supervisor that is not there is for the units to tell.
-        let payloads = payloads.or_else(|err| if self.payloads(&[]).is_empty() { Ok(Vec::new()) } else { Err(err) });
-        Sight { units, payloads }
-    }
-
-    /// Every configured payload that has something committed, and how it is.
-    fn payloads(&self, running: &[PayloadStatus]) -> Vec<Payload> {
-        let settings = &self.firmware.settings;
-        let reader = Reader::new(&settings.places.payloads);
-        let mut payloads = Vec::new();
-        for wanted in &settings.wanted {
-            let state = match reader.state(&wanted.id) {
-                Ok(state) => state.unwrap_or_default(),
-                Err(err) => {
-                    let condition = Condition::Failed(report::chain(&err));
-                    payloads.push(Payload { id: wanted.id.to_string(), condition, counts: (0, 0) });
-                    continue;
-                }
-            };
-            let Some((slot, _)) = state.committed() else { continue };
-            let status = running.iter().find(|status| status.payload == wanted.id.as_str());
-            let condition = condition(status, slots::to_api(slot));
-            let counts = status.map_or((0, 0), |status| (status.starts, status.crashes));
-            payloads.push(Payload { id: wanted.id.to_string(), condition, counts });
-        }
-        payloads
     }
 
     /// What runs is well: it comes first from now on.
@@ -477,28 +444,5 @@ impl Keeper {
             Ok(None) => Some(Command::Quit),
             Err(_) => None,
         }
-    }
-}
-
-/// How a payload is that must run from this slot.
-fn condition(status: Option<&PayloadStatus>, slot: iotwasm_api::supervisor::Slot) -> Condition {
-    let Some(status) = status else { return Condition::NotYet("it does not run".to_owned()) };
-    let said = |what: &str| match (status.reason, status.message.as_str()) {
-        (Some(reason), "") => reason.to_string(),
-        (Some(reason), message) => format!("{reason}: {message}"),
-        (None, "") => what.to_owned(),
-        (None, message) => format!("{what}: {message}"),
-    };
-    match (status.phase, status.health) {
-        (Phase::Failed | Phase::Backoff, _) => Condition::Failed(said("it ended")),
-        (_, Health::Failed) => Condition::Failed(said("it reported that it has failed")),
-        (Phase::Running, _) if status.slot != slot || status.trial => {
-            Condition::NotYet("what runs is not what is committed".to_owned())
-        }
-        (Phase::Running, Health::Healthy) => Condition::Well,
-        (Phase::Running, Health::Unknown) => Condition::NotYet("it has not reported how it is".to_owned()),
-        (Phase::Running, _) => Condition::NotYet(said("it is degraded")),
-        (Phase::Starting | Phase::SelfTest, _) => Condition::NotYet("it starts".to_owned()),
-        (Phase::Stopped, _) => Condition::NotYet("it was stopped".to_owned()),
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Pure core: [`trial`] (what a trial needs to be kept), [`when`] (when a restart may be), and the choice of a release and
 //! the state of the slots, which are `iotwasm-firmware`'s. Edges around it: [`machine`] (what the device says), [`store`]
-//! (the file), `rauc` and `systemd` (the bus), `relay` (the bundle's way). `install` runs on the worker's thread;
-//! `keeper` is a thread of its own from the moment that something waits for a restart until it is kept or undone.
+//! (the file), `rauc` and `systemd` (the bus), `relay` (the bundle's way). `desk` is the worker's end, and `install` runs on its
+//! thread; `keeper` is a thread of its own from the moment that something waits for a restart until it is kept or undone.
 
 mod bus;
+pub(crate) mod desk;
 mod http;
-pub(crate) mod install;
-pub(crate) mod keeper;
+mod install;
+mod keeper;
+mod look;
 pub mod machine;
 pub mod rauc;
 mod relay;
@@ -86,8 +88,8 @@ impl Firmware {
     /// What is under way, if it can be withdrawn.
     pub(crate) fn bundle(&self) -> Option<&Bundle> {
         match self.state().state() {
-            State::Installed { bundle, .. } | State::Trial { bundle, .. } => Some(bundle),
-            _ => None,
+            State::Idle | State::RolledBack { .. } => None,
+            state => state.bundle(),
         }
     }
 

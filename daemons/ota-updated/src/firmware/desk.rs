@@ -1,0 +1,202 @@
+//! The worker's end of the firmware: who has it, and what a check does about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use iotwasm_api::ota::{Attempt, Level, Outcome};
+use iotwasm_firmware::state::{Bundle, Start};
+use iotwasm_kit::{error, warn};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use super::Firmware;
+use super::install::{Memory, is_withdrawn};
+use super::keeper::{Command, Keeper};
+use crate::Settings;
+use crate::install::Failure;
+use crate::journal::blank;
+use crate::pulse::Pulse;
+use crate::repository::Repository;
+use crate::shared::{Shared, now_text};
+use crate::worker::{Order, TRIAL_STACK};
+
+/// What the worker has of the firmware.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    settings: Arc<Settings>,
+    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
+    quit: Arc<AtomicBool>,
+    orders: Sender<Order>,
+    side: Side,
+    memory: Memory,
+}
+
+/// Who has the firmware.
+#[derive(Debug)]
+enum Side {
+    /// Nobody: the image has none that could be updated.
+    Nobody,
+    /// The worker: nothing is under way, or what is could not go on.
+    Here(Box<Firmware>),
+    /// A thread of its own.
+    There {
+        compatible: String,
+        bundle: Option<Bundle>,
+        commands: UnboundedSender<Command>,
+        thread: JoinHandle<Firmware>,
+    },
+}
+
+/// Tells the worker that the firmware's thread ended, however it did.
+struct Farewell(Sender<Order>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // A worker that has left needs no farewell.
+        let _ = self.0.send(Order::FirmwareEnded);
+    }
+}
+
+impl Desk {
+    /// Reads what the device says of its firmware.
+    pub(crate) fn open(
+        settings: &Arc<Settings>,
+        shared: &Arc<Shared>,
+        pulse: &Arc<Pulse>,
+        quit: &Arc<AtomicBool>,
+        orders: Sender<Order>,
+    ) -> Self {
+        let mut desk = Self {
+            settings: Arc::clone(settings),
+            shared: Arc::clone(shared),
+            pulse: Arc::clone(pulse),
+            quit: Arc::clone(quit),
+            orders,
+            side: Side::Nobody,
+            memory: Memory::default(),
+        };
+        desk.reopen();
+        desk
+    }
+
+    fn reopen(&mut self) {
+        let firmware = Firmware::open(&self.settings, &self.shared, &self.quit);
+        self.side = firmware.map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
+    }
+
+    /// Whether nothing is under way: only then payloads may be installed and tried.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !matches!(self.side, Side::There { .. })
+    }
+
+    /// Whether this boot is a trial of what runs, as far as is known before [`Self::take_up`].
+    pub(crate) fn is_trial_boot(&self) -> bool {
+        matches!(&self.side, Side::Here(firmware) if firmware.is_trial_boot())
+    }
+
+    /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
+    pub(crate) fn take_up(&mut self) {
+        if let Side::Here(firmware) = &self.side {
+            firmware.close_old_attempt();
+        }
+        self.look_after();
+    }
+
+    /// Gives the firmware to a thread of its own, if there is anything to do about it.
+    pub(crate) fn look_after(&mut self) {
+        let firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
+            Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
+            other => {
+                self.side = other;
+                return;
+            }
+        };
+        let (commands, receiver) = unbounded_channel();
+        let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
+        let farewell = Farewell(self.orders.clone());
+        let keeper = Keeper { firmware, commands: receiver };
+        let spawned =
+            std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
+                // The whole of it: its end is what counts.
+                let _farewell = farewell;
+                keeper.run()
+            });
+        match spawned {
+            Ok(thread) => self.side = Side::There { compatible, bundle, commands, thread },
+            // What is on the disk stays as it is, and the next check tries again.
+            Err(err) => {
+                error!("could not look after the firmware: {err}");
+                self.reopen();
+            }
+        }
+    }
+
+    /// Takes the firmware back. False if what is under way could not go on: the next check takes it up, in its own time.
+    pub(crate) fn ended(&mut self) -> bool {
+        if let Side::There { thread, .. } = std::mem::replace(&mut self.side, Side::Nobody) {
+            match thread.join() {
+                Ok(firmware) => self.side = Side::Here(Box::new(firmware)),
+                Err(_) => {
+                    error!("the thread of the firmware panicked");
+                    self.reopen();
+                }
+            }
+        }
+        matches!(&self.side, Side::Here(firmware) if firmware.start() == Start::Nothing)
+    }
+
+    /// Tells the firmware's thread what the metadata says.
+    pub(crate) fn tell(&self, repository: &mut Repository) {
+        let Side::There { compatible, bundle, commands, .. } = &self.side else { return };
+        // The thread may have just ended by itself.
+        let _ = commands.send(Command::ServerReached);
+        let Some(bundle) = bundle else { return };
+        match is_withdrawn(repository, compatible, bundle) {
+            Ok(Some(reason)) => {
+                let _ = commands.send(Command::Withdrawn(reason));
+            }
+            Ok(None) => {}
+            Err(failure) => warn!("{}", failure.message),
+        }
+    }
+
+    /// Installs firmware, if there is any to install and it may be now.
+    pub(crate) fn check(&mut self, repository: &mut Repository, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
+        let Side::Here(firmware) = &mut self.side else { return };
+        let advice = match firmware.plan(repository, &self.memory) {
+            Ok(advice) => advice,
+            Err(Failure { outcome: Outcome::Installing, .. }) => return,
+            Err(Failure { outcome, message }) => {
+                let attempt = blank("", outcome, message.clone(), &now_text());
+                self.shared.note(Attempt { level: Level::Firmware, ..attempt });
+                errors.push(message);
+                return;
+            }
+        };
+        remarks.extend(advice.remark);
+        let Some(plan) = advice.plan else { return };
+        if self.quit.load(Ordering::Relaxed) || !firmware.may_install() {
+            return;
+        }
+        match firmware.install(&plan, repository, &mut self.memory, &self.pulse) {
+            Ok(()) | Err(Failure { outcome: Outcome::Installing, .. }) => {}
+            // What is refused for good is no trouble with the network.
+            Err(Failure { outcome: Outcome::Refused, message }) => remarks.push(message),
+            Err(Failure { message, .. }) => errors.push(message),
+        }
+        if !self.quit.load(Ordering::Relaxed) {
+            self.look_after();
+        }
+    }
+
+    /// The daemon stops.
+    pub(crate) fn leave(self) {
+        if let Side::There { commands, thread, .. } = self.side {
+            // The thread may have ended by itself.
+            let _ = commands.send(Command::Quit);
+            let _ = thread.join();
+        }
+    }
+}
