@@ -15,6 +15,9 @@ use crate::wait::{Look, until};
 /// How long an installation or a rollback may take, on a busy machine.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(400);
 
+/// How long an update of the firmware may take, with all its boots.
+pub const FIRMWARE_LIMIT: Duration = Duration::from_secs(1200);
+
 /// The daemons' units.
 pub const UNITS: [&str; 3] = ["ota-updated", "wasm-supervisord", "capd"];
 
@@ -61,6 +64,8 @@ impl Settings {
 pub struct Attempt {
     /// Counts up.
     pub number: i64,
+    /// Payload, firmware or repository.
+    pub level: String,
     /// Payload id.
     pub payload: String,
     /// Version that was tried.
@@ -129,6 +134,25 @@ pub struct OtaStatus {
     pub last_error: String,
     /// Its payloads.
     pub payloads: Vec<PayloadInfo>,
+    /// Its firmware.
+    pub firmware: Option<FirmwareInfo>,
+}
+
+/// The firmware as the update daemon knows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FirmwareInfo {
+    /// Version that runs.
+    pub version: String,
+    /// The slot that it runs from, a or b.
+    pub slot: String,
+    /// Committed or trial.
+    pub state: String,
+    /// Version that waits for its boot; empty if none.
+    pub installed: String,
+    /// What that waits for.
+    pub waiting_for: String,
+    /// Releases that were undone.
+    pub rejected: Vec<String>,
 }
 
 /// A payload as the update daemon knows it.
@@ -330,6 +354,40 @@ impl Vm {
                 Some(attempt) => Look::NotYet(attempt.verdict()),
                 None => Look::NotYet(format!("no attempt; last error: {:?}", self.ota_status()?.last_error)),
             })
+        })
+    }
+
+    /// The firmware as the update daemon knows it.
+    pub fn firmware(&mut self) -> Result<FirmwareInfo> {
+        let status = self.ota_status()?;
+        status.firmware.ok_or_else(|| Error::Unreadable { what: "the status", text: "it has no firmware".into() })
+    }
+
+    /// The newest attempt with that firmware.
+    pub fn firmware_attempt(&mut self, version: &str) -> Result<Option<Attempt>> {
+        Ok(self.history()?.into_iter().find(|a| a.level == "firmware" && a.version == version))
+    }
+
+    /// Waits until the newest attempt with that firmware is over, over any number of boots; gives its verdict.
+    pub fn firmware_verdict(&mut self, version: &str) -> Result<String> {
+        until(&format!("the end of the attempt with firmware {version}"), FIRMWARE_LIMIT, || {
+            self.rejoin()?;
+            Ok(match self.firmware_attempt(version)? {
+                Some(attempt) if attempt.is_over() => Look::Is(attempt.verdict()),
+                Some(attempt) => Look::NotYet(format!("{}: {}", attempt.verdict(), attempt.message)),
+                None => Look::NotYet(format!("no attempt; last error: {:?}", self.ota_status()?.last_error)),
+            })
+        })
+    }
+
+    /// Waits until that firmware runs and is committed, over any number of boots; gives its slot.
+    pub fn wait_firmware(&mut self, version: &str) -> Result<String> {
+        until(&format!("firmware {version} committed"), FIRMWARE_LIMIT, || {
+            self.rejoin()?;
+            let firmware = self.firmware()?;
+            let seen = format!("{} {} in slot {}", firmware.version, firmware.state, firmware.slot);
+            let good = firmware.version == version && firmware.state == "committed";
+            Ok(if good { Look::Is(firmware.slot) } else { Look::NotYet(seen) })
         })
     }
 

@@ -10,6 +10,8 @@ use crate::vm::run;
 
 /// The vendor of most examples.
 pub const VENDOR: &str = "acme";
+/// Which firmware the device may take.
+pub const COMPATIBLE: &str = "iotwasm-reference";
 /// Another one, whose tier allows little.
 pub const BOLT: &str = "bolt";
 
@@ -36,6 +38,11 @@ impl Built {
     /// The disk image.
     pub fn disk(&self) -> PathBuf {
         self.folder.join("image/disk.img")
+    }
+
+    /// A firmware release that the build made.
+    pub fn firmware(&self, version: &str) -> PathBuf {
+        self.folder.join("image/releases").join(version)
     }
 
     /// The repository whose root the image pins.
@@ -148,6 +155,27 @@ impl Repo {
     pub fn publish(&self, release: &Release<'_>) -> Result<()> {
         let file = self.pack(release)?;
         self.change("publish", &[&file.display().to_string()])
+    }
+
+    /// Publishes a firmware release: the folder that the build made, or one like it.
+    pub fn publish_firmware(&self, release: &Path) -> Result<()> {
+        self.change("publish", &["--firmware", &release.display().to_string()])
+    }
+
+    /// Takes a firmware version back.
+    pub fn withdraw_firmware(&self, version: &str, reason: &str) -> Result<()> {
+        self.change("withdraw", &["--reason", reason, "--firmware", &format!("{COMPATIBLE}@{version}")])
+    }
+
+    /// The bundle of a firmware version in a copy of what is served.
+    pub fn bundle_in(served: &Path, version: &str) -> Result<PathBuf> {
+        let folder = served.join("targets/firmware").join(COMPATIBLE);
+        let wanted = format!(".{COMPATIBLE}-{version}.raucb");
+        let entries = fs::read_dir(&folder).map_err(Error::file("read", &folder))?;
+        let mut paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
+        paths
+            .find(|p| p.to_string_lossy().ends_with(&wanted))
+            .ok_or_else(|| Error::Unreadable { what: "targets", text: format!("no {wanted} in {}", folder.display()) })
     }
 
     /// Lets another vendor publish, with a key of its own.

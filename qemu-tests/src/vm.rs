@@ -246,6 +246,16 @@ impl Vm {
         })
     }
 
+    /// A connection to the agent of whatever boot there is now.
+    pub fn rejoin(&mut self) -> Result<()> {
+        let limit = Duration::from_secs(5);
+        if self.running()?.agent.ping(limit).is_ok() {
+            return Ok(());
+        }
+        self.reconnect()?;
+        self.running()?.agent.ping(limit)
+    }
+
     /// The firmware slot that this boot is one of: `slot-a` or `slot-b`.
     pub fn slot(&mut self) -> Result<String> {
         let text = String::from_utf8_lossy(&self.get(SLOT)?).trim().to_owned();

@@ -115,6 +115,16 @@ impl World {
         Ok(repo)
     }
 
+    /// A device fresh from the factory in the old one's place: disk, variables and TPM; its power off.
+    pub fn replace_device(&mut self) -> Result<()> {
+        self.fell();
+        let network = Network { server: Some(self.server.port()), mirror: Some(self.mirror.port()) };
+        let (folder, image, accel) = (self.vm.folder().to_owned(), self.vm.image().to_owned(), self.vm.accel());
+        self.vm.power_cut()?;
+        self.vm = Vm::create(&folder, &image, accel, network)?;
+        Ok(())
+    }
+
     /// Another repository, not served yet.
     pub fn repo(&self, name: &str) -> Result<Repo> {
         Repo::create(&self.built, &self.folder.join(name))

@@ -5,6 +5,7 @@ pub(crate) mod boot;
 pub(crate) mod capabilities;
 pub(crate) mod crash;
 pub(crate) mod defective;
+pub(crate) mod firmware;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;
@@ -64,4 +65,10 @@ pub const ALL: &[Scenario] = &[
     crash::REBOOT_IN_TRIAL,
     crash::POWER_CUTS,
     storage::ALTERED,
+    firmware::UPDATE,
+    firmware::REFUSED,
+    firmware::UNWELL,
+    firmware::MISSING_DRIVER,
+    firmware::DEAD_ENDS,
+    firmware::POWER_CUTS,
 ];
