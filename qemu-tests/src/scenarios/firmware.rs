@@ -236,7 +236,10 @@ fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Re
         "[update]\ncompatible={compatible}\nversion={version}\n[bundle]\nformat=verity\n[image.rootfs]\nfilename=rootfs.img\n"
     );
     fs::write(content.join("manifest.raucm"), manifest).map_err(Error::file("write", &content))?;
-    fs::write(content.join("rootfs.img"), vec![7; 65536]).map_err(Error::file("write", &content))?;
+    // RAUC wants something that cannot be compressed to nothing.
+    run(Command::new("dd")
+        .args(["if=/dev/urandom", "bs=64k", "count=1", "status=none"])
+        .arg(format!("of={}", content.join("rootfs.img").display())))?;
     if to.exists() {
         fs::remove_file(to).map_err(Error::file("remove", to))?;
     }
@@ -265,7 +268,11 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
         })?;
     }
     steps.step("nothing executes from the data partition", "denied", || {
-        let output = world.vm.exec(&["sh", "-c", "cp /usr/bin/true /data/true && /data/true; code=$?; rm -f /data/true; exit $code"])?;
+        let output = world.vm.exec(&[
+            "sh",
+            "-c",
+            "cp /usr/bin/true /data/true && /data/true; code=$?; rm -f /data/true; exit $code",
+        ])?;
         Ok(if output.code == 126 { "denied".into() } else { format!("{output:?}") })
     })?;
 
@@ -339,7 +346,9 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
         fs::write(&served, &whole[..whole.len() / 2]).map_err(Error::file("write", &served))?;
         world.vm.sh("rm -f /data/fill /data/fill2").map(drop)
     })?;
-    steps.step("a truncated bundle is not installed", "told", || attempt_says(&mut world.vm, next, &["length", "bytes", "range", "size"]))?;
+    steps.step("a truncated bundle is not installed", "told", || {
+        attempt_says(&mut world.vm, next, &["length", "bytes", "range", "size"])
+    })?;
     steps.must("the server has a bundle with other contents and the right length", || {
         let mut altered = whole.clone();
         for byte in altered.iter_mut().skip(20_000_000).step_by(4096).take(4000) {
@@ -374,7 +383,7 @@ fn attempt_says(vm: &mut Vm, version: &str, words: &[&str]) -> Result<String> {
 }
 
 fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 40"]))?;
+    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 30"]))?;
     steps.must("a firmware whose capd never answers, and a payload that traps", || {
         world.vm.put(FAULTS, 0o644, format!("{next} deaf\n").as_bytes())?;
         repo.publish(&Release::new("traps-late", COUNTER, "1.1.0"))?;
@@ -405,7 +414,7 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
 
 fn missing_driver(world: &mut World, steps: &mut Steps) -> Result<()> {
     let payload = "irrigation";
-    let (repo, now, next) = prepare(world, payload, &settings(payload, 3, &["ready_within_s = 40"]))?;
+    let (repo, now, next) = prepare(world, payload, &settings(payload, 3, &["ready_within_s = 30"]))?;
     steps.must("a firmware without the driver of the payload's lines", || {
         world.vm.put(FAULTS, 0o644, format!("{next} driverless\n").as_bytes())?;
         offer(world, &repo, &now, next)
@@ -434,7 +443,8 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
     let other = if world.vm.firmware()?.slot == "a" { "b" } else { "a" };
     let esp = world.built.firmware(next).join("esp.img");
     let image = fs::read(&esp).map_err(Error::file("read", &esp))?;
-    let uki = image.windows(4).step_by(512).position(|head| head == b"MZ\x90\0" || &head[..2] == b"MZ").unwrap_or(0) * 512;
+    let uki =
+        image.windows(4).step_by(512).position(|head| head == b"MZ\x90\0" || &head[..2] == b"MZ").unwrap_or(0) * 512;
     // Close before the end of the data: the daemons.
     let daemons = release.verity.hash_offset - 1_200 * 1024;
     let faults = format!(
@@ -447,9 +457,12 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
         offer(world, &repo, &now, next)
     })?;
     let vm = &mut world.vm;
-    steps.step("every boot of it is lost, and it is given up", "rolled_back: boot_failed", || vm.firmware_verdict(next))?;
+    steps.step("every boot of it is lost, and it is given up", "rolled_back: boot_failed", || {
+        vm.firmware_verdict(next)
+    })?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
-    steps.step("after each dead end the old one came back", &ends.to_string(), || Ok(boots_of(vm, &now)?.to_string()))?;
+    steps
+        .step("after each dead end the old one came back", &ends.to_string(), || Ok(boots_of(vm, &now)?.to_string()))?;
     let log = vm.serial_log();
     let console = fs::read(&log).map_err(Error::file("read", &log))?;
     let console = String::from_utf8_lossy(&console).into_owned();
