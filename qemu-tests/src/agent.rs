@@ -45,12 +45,17 @@ impl Agent {
 
     /// Runs a program.
     pub fn exec(&mut self, argv: &[&str], stdin: &[u8], limit: Duration) -> Result<Output> {
+        self.exec_within(argv, stdin, limit, limit + SLACK)
+    }
+
+    /// [`Agent::exec`] with a limit of its own for the reply: in a device that may restart any moment, it may never come.
+    pub fn exec_within(&mut self, argv: &[&str], stdin: &[u8], limit: Duration, reply: Duration) -> Result<Output> {
         let doing = argv.join(" ");
         let action = Action::Exec {
             argv: argv.iter().map(|&a| a.to_owned()).collect(),
             timeout_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         };
-        match self.ask(&doing, action, stdin, limit + SLACK)? {
+        match self.ask(&doing, action, stdin, reply)? {
             (Outcome::Ended { code, stdout, timed_out }, body) => {
                 let (out, err) = body.split_at(stdout.min(body.len()));
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

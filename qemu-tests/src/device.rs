@@ -368,14 +368,23 @@ impl Vm {
         Ok(self.history()?.into_iter().find(|a| a.level == "firmware" && a.version == version))
     }
 
-    /// Waits until the newest attempt with that firmware is over, over any number of boots; gives its verdict.
+    /// Waits until the newest attempt with that firmware is over and the device says so in a committed firmware, over any
+    /// number of boots; gives its verdict.
     pub fn firmware_verdict(&mut self, version: &str) -> Result<String> {
         until(&format!("the end of the attempt with firmware {version}"), FIRMWARE_LIMIT, || {
-            self.rejoin()?;
-            Ok(match self.firmware_attempt(version)? {
-                Some(attempt) if attempt.is_over() => Look::Is(attempt.verdict()),
-                Some(attempt) => Look::NotYet(format!("{}: {}", attempt.verdict(), attempt.message)),
-                None => Look::NotYet(format!("no attempt; last error: {:?}", self.ota_status()?.last_error)),
+            let history: History = self.glance_call("GetHistory", &json!({"payload": null, "limit": 1000}))?;
+            let of_it = history.attempts.into_iter().filter(|a| a.level == "firmware" && a.version == version);
+            let Some(attempt) = of_it.max_by_key(|a| a.number) else {
+                let status: OtaStatus = self.glance_call("GetStatus", &json!({}))?;
+                return Ok(Look::NotYet(format!("no attempt; last error: {:?}", status.last_error)));
+            };
+            if !attempt.is_over() {
+                return Ok(Look::NotYet(format!("{}: {}", attempt.verdict(), attempt.message)));
+            }
+            // What is undone is told by the one that undoes itself before it restarts.
+            Ok(match self.glance_call::<OtaStatus>("GetStatus", &json!({}))?.firmware {
+                Some(firmware) if firmware.state == "committed" => Look::Is(attempt.verdict()),
+                other => Look::NotYet(format!("{} in {other:?}", attempt.verdict())),
             })
         })
     }
@@ -383,12 +392,20 @@ impl Vm {
     /// Waits until that firmware runs and is committed, over any number of boots; gives its slot.
     pub fn wait_firmware(&mut self, version: &str) -> Result<String> {
         until(&format!("firmware {version} committed"), FIRMWARE_LIMIT, || {
-            self.rejoin()?;
-            let firmware = self.firmware()?;
-            let seen = format!("{} {} in slot {}", firmware.version, firmware.state, firmware.slot);
-            let good = firmware.version == version && firmware.state == "committed";
+            let status: OtaStatus = self.glance_call("GetStatus", &json!({}))?;
+            let Some(firmware) = status.firmware else { return Ok(Look::NotYet("no firmware".into())) };
+            let seen =
+                format!("{} {} in slot {}; {}", firmware.version, firmware.state, firmware.slot, status.activity);
+            let good = firmware.version == version && firmware.state == "committed" && status.activity != "rebooting";
             Ok(if good { Look::Is(firmware.slot) } else { Look::NotYet(seen) })
         })
+    }
+
+    /// A call to the update daemon of a device that may restart at any time.
+    pub fn glance_call<T: DeserializeOwned>(&mut self, method: &str, arguments: &Value) -> Result<T> {
+        let (address, method) = ("unix:/run/iotwasm/ota.sock", format!("io.iotwasm.Ota.{method}"));
+        let text = self.glance(&["varlinkctl", "call", "--json=short", address, &method, &arguments.to_string()])?;
+        serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: "a reply", text })
     }
 
     /// [`Vm::verdict`], which must be this.

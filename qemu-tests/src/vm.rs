@@ -246,14 +246,17 @@ impl Vm {
         })
     }
 
-    /// A connection to the agent of whatever boot there is now.
-    pub fn rejoin(&mut self) -> Result<()> {
-        let limit = Duration::from_secs(5);
-        if self.running()?.agent.ping(limit).is_ok() {
-            return Ok(());
-        }
+    /// Output of a program that takes a moment and must succeed, in a device that may restart at any time.
+    pub fn glance(&mut self, argv: &[&str]) -> Result<String> {
+        let limit = Duration::from_secs(15);
         self.reconnect()?;
-        self.running()?.agent.ping(limit)
+        let agent = &mut self.running()?.agent;
+        agent.ping(Duration::from_secs(5))?;
+        let output = agent.exec_within(argv, b"", limit, limit)?;
+        if output.code == 0 {
+            return Ok(output.stdout);
+        }
+        Err(Error::Command { command: argv.join(" "), code: output.code, output: output.stderr.trim().to_owned() })
     }
 
     /// The firmware slot that this boot is one of: `slot-a` or `slot-b`.

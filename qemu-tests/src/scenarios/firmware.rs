@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use super::boot::{as_predicted, release};
-use crate::device::{SETTLE_LIMIT, Settings};
+use crate::device::{OtaStatus, SETTLE_LIMIT, Settings};
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::repo::{COMPATIBLE, Release, Repo, copy_tree};
@@ -491,7 +491,8 @@ fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
         let vm = &mut world.vm;
         // Not for a condition: the moment is what is random here.
         sleep(moment);
-        let doing = vm.rejoin().and_then(|()| vm.ota_status()).map_or_else(|_| "booting".to_owned(), |s| s.activity);
+        let doing =
+            vm.glance_call::<OtaStatus>("GetStatus", &json!({})).map_or_else(|_| "booting".to_owned(), |s| s.activity);
         let name = format!("power cut {} of {cuts} after {:.0} s ({doing})", cut + 1, moment.as_secs_f64());
         steps.must(&name, || {
             vm.power_cut()?;
