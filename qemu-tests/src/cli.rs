@@ -1,7 +1,7 @@
 //! The command line: which scenarios to run, and what is printed of them.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
@@ -9,8 +9,9 @@ use clap::{Parser, Subcommand};
 use crate::accel::Accel;
 use crate::error::chain;
 use crate::repo::Built;
-use crate::scenarios::{ALL, Scenario};
+use crate::scenarios::{LANES, Scenario};
 use crate::steps::{Steps, table};
+use crate::vm::own;
 use crate::world::World;
 use crate::{bench, demo};
 
@@ -38,6 +39,10 @@ enum Command {
         /// End at the first that fails.
         #[arg(long)]
         fail_fast: bool,
+        /// Only those of this lane. Without it each lane has a device and a process of its own, side by side: devices
+        /// mostly wait.
+        #[arg(long, value_name = "LANE")]
+        lane: Option<String>,
     },
     /// Show a device's main job as a story, with a table at the end.
     Demo,
@@ -56,19 +61,73 @@ pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Command::Demo => demo::run(&built),
         Command::Bench { out } => bench::run(&built, out),
-        Command::Run { filter, list, fail_fast } => {
-            let chosen: Vec<Scenario> = ALL.iter().copied().filter(|s| wanted(s.name, filter)).collect();
+        Command::Run { filter, list, fail_fast, lane } => {
+            let lanes: Vec<(&str, Vec<Scenario>)> = LANES
+                .iter()
+                .filter(|(name, _)| lane.as_ref().is_none_or(|lane| lane == name))
+                .map(|(name, all)| (*name, all.iter().copied().filter(|s| wanted(s.name, filter)).collect()))
+                .filter(|(_, chosen): &(_, Vec<Scenario>)| !chosen.is_empty())
+                .collect();
             if *list {
-                for s in chosen {
+                for s in lanes.iter().flat_map(|(_, chosen)| chosen) {
                     println!("{:<24} {}", s.name, s.about);
                 }
                 return ExitCode::SUCCESS;
             }
-            if chosen.is_empty() {
+            let Some(((name, chosen), others)) = lanes.split_first() else {
                 eprintln!("qemu-tests: no scenario is named like {filter:?}; see `qemu-tests run --list`");
                 return ExitCode::from(64);
+            };
+            let others = others.iter().map(|(lane, _)| Beside::start(&built, lane, args)).collect::<Vec<_>>();
+            let first = scenarios(&built, name, chosen, *fail_fast);
+            // Every lane is waited for, whatever the others came to.
+            let failed = others.into_iter().map(Beside::passed).filter(|passed| !passed).count();
+            if failed == 0 { first } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// A lane in a process of its own. What it prints is shown when it has ended.
+struct Beside {
+    name: String,
+    log: PathBuf,
+    child: std::io::Result<Child>,
+}
+
+impl Beside {
+    fn start(built: &Built, name: &str, args: &Args) -> Self {
+        let log = built.folder.join("vm").join(format!("{name}.log"));
+        let start = || {
+            std::fs::create_dir_all(built.folder.join("vm"))?;
+            let out = std::fs::File::create(&log)?;
+            let program = std::env::current_exe()?;
+            let mut command = own(&program.to_string_lossy());
+            command.arg("--top").arg(&args.top).args(["run", "--lane", name]);
+            if let Command::Run { filter, fail_fast, .. } = &args.command {
+                if !filter.is_empty() {
+                    command.args(["--filter", &filter.join(",")]);
+                }
+                if *fail_fast {
+                    command.arg("--fail-fast");
+                }
             }
-            scenarios(&built, &chosen, *fail_fast)
+            command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).spawn()
+        };
+        let child = start();
+        println!("qemu-tests: the lane {name} runs beside this one; it is told in {}", log.display());
+        Self { name: name.to_owned(), log, child }
+    }
+
+    fn passed(self) -> bool {
+        let ended = self.child.and_then(|mut child| child.wait());
+        println!("\n=== lane {}", self.name);
+        print!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        match ended {
+            Ok(status) => status.success(),
+            Err(error) => {
+                println!("the lane {} could not be run: {error}", self.name);
+                false
+            }
         }
     }
 }
@@ -77,16 +136,16 @@ fn wanted(name: &str, filter: &[String]) -> bool {
     filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))
 }
 
-fn scenarios(built: &Built, chosen: &[Scenario], fail_fast: bool) -> ExitCode {
+fn scenarios(built: &Built, lane: &str, chosen: &[Scenario], fail_fast: bool) -> ExitCode {
     let accel = Accel::detect();
-    println!("qemu-tests: {} scenarios, {}", chosen.len(), accel.name());
+    println!("qemu-tests: {} scenarios of lane {lane}, {}", chosen.len(), accel.name());
     let (mut passed, mut failed) = (0, Vec::new());
     let mut world = None;
     for scenario in chosen {
         println!("\n{}: {}", scenario.name, scenario.about);
         let started = Instant::now();
         let mut steps = Steps::new();
-        let outcome = match world.take().map_or_else(|| World::create(built, "run", accel), Ok) {
+        let outcome = match world.take().map_or_else(|| World::create(built, lane, accel), Ok) {
             Ok(mut shared) => {
                 let outcome = (scenario.run)(&mut shared, &mut steps);
                 match &outcome {

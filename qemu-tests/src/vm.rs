@@ -407,7 +407,7 @@ impl Drop for Vm {
 }
 
 /// A child that does not outlive the harness, however that ends.
-fn own(program: &str) -> Command {
+pub fn own(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]);
     command

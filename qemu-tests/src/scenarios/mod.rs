@@ -31,8 +31,11 @@ pub struct Scenario {
     pub run: fn(&mut World, &mut Steps) -> Result<()>,
 }
 
-/// Every scenario.
-pub const ALL: &[Scenario] = &[
+/// Every scenario, in lanes that share nothing: each has a device of its own.
+pub const LANES: [(&str, &[Scenario]); 2] = [("run", PAYLOADS), ("firmware", FIRMWARE)];
+
+/// The device, its payloads and what they may do.
+const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
     capabilities::GRANTED,
@@ -65,6 +68,10 @@ pub const ALL: &[Scenario] = &[
     crash::REBOOT_IN_TRIAL,
     crash::POWER_CUTS,
     storage::ALTERED,
+];
+
+/// The firmware beneath them.
+const FIRMWARE: &[Scenario] = &[
     firmware::UPDATE,
     firmware::REFUSED,
     firmware::UNWELL,
