@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::accel::Accel;
 use crate::error::{Result, chain};
 use crate::repo::Built;
-use crate::scenarios::{account, boot, capabilities, crash, defective, life, storage, trust};
+use crate::scenarios::{account, boot, capabilities, crash, defective, firmware, life, storage, trust};
 use crate::steps::{Steps, table};
 use crate::world::World;
 
@@ -83,6 +83,19 @@ const STORY: &[Chapter] = &[
                it, and answers a button with a light. A second vendor's payload asks for the first one's light and is \
                refused whole, with the list. The metrics tell both.",
         run: capabilities::story,
+    },
+    Chapter {
+        title: "The firmware itself",
+        text: "The OEM publishes a new firmware. RAUC fetches, through the update daemon, the blocks that differ, into the slot \
+               that does not run. The device restarts into it, every daemon and every payload prove themselves again, and \
+               only then it is kept. PCR 4 and 11 and everything that was executed are what the release said beforehand.",
+        run: firmware::story_update,
+    },
+    Chapter {
+        title: "A firmware that is bad",
+        text: "The next one panics. The machine restarts by itself, the boot was the only one that it had, and the old \
+               firmware is back with its payload. The release is not tried again.",
+        run: firmware::story_rollback,
     },
 ];
 
