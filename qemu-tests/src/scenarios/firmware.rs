@@ -301,14 +301,13 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
             Ok(if denied { "Access denied".into() } else { format!("{output:?}") })
         })?;
     }
-    steps.step("nothing executes from the data partition", "denied", || {
-        let output = world.vm.exec(&[
-            "sh",
-            "-c",
-            "cp /usr/bin/true /data/true && /data/true; code=$?; rm -f /data/true; exit $code",
-        ])?;
-        Ok(if output.code == 126 { "denied".into() } else { format!("{output:?}") })
-    })?;
+    for folder in ["/data", "/var", "/tmp", "/run", "/dev/shm"] {
+        steps.step(&format!("nothing executes from {folder}"), "denied", || {
+            let line = format!("cp /usr/bin/true {folder}/x && {folder}/x; code=$?; rm -f {folder}/x; exit $code");
+            let output = world.vm.exec(&["sh", "-c", &line])?;
+            Ok(if output.code == 126 { "denied".into() } else { format!("{output:?}") })
+        })?;
+    }
 
     let forged = Forged::new(world, next, "9.0.1")?;
     steps.step("a bundle by a stranger, in metadata by the OEM, is refused", "refused", || {
