@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::accel::Accel;
-use crate::bench_io;
 use crate::device::{Settings, UNITS};
 use crate::error::{Error, Result, chain};
 use crate::repo::{Built, Release};
 use crate::row::{Row, median};
 use crate::vm::{BootOptions, Vm};
 use crate::world::{COUNTER, World};
+use crate::{bench_firmware, bench_io};
 
 /// Swaps, and starts of the reference.
 const SWAPS: usize = 15;
@@ -59,6 +59,7 @@ fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
     rows.extend(swaps(vm)?);
     rows.push(boots(vm)?);
     rows.extend(bench_io::measure(world, accel)?);
+    rows.extend(bench_firmware::measure(world)?);
     Ok(rows)
 }
 

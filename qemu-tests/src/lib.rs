@@ -4,6 +4,7 @@
 pub mod accel;
 pub mod agent;
 pub mod bench;
+mod bench_firmware;
 mod bench_io;
 pub mod cli;
 pub mod demo;

@@ -47,6 +47,15 @@ impl Row {
         self
     }
 
+    /// At most so many times the reference.
+    #[must_use]
+    pub fn at_most_times(mut self, reference: &str, value: f64, times: f64) -> Self {
+        self = self.beside(reference, value);
+        self.target = format!("ours / reference ≤ {times}");
+        self.met = self.ratio.map(|ratio| ratio <= times);
+        self
+    }
+
     /// Beside a reference, without a target.
     #[must_use]
     pub fn beside(mut self, reference: &str, value: f64) -> Self {
