@@ -414,15 +414,15 @@ fn attempt_says(vm: &mut Vm, version: &str, words: &[&str]) -> Result<String> {
 
 fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
     let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 30"]))?;
-    steps.must("a firmware whose capd never answers, and a payload that traps", || {
+    steps.must("a firmware whose capd never answers, and a payload that fails its self-test", || {
         world.vm.put(FAULTS, 0o644, format!("{next} deaf\n").as_bytes())?;
-        repo.publish(&Release::new("traps-late", COUNTER, "1.1.0"))?;
+        repo.publish(&Release::new("fails-self-test", COUNTER, "1.1.0"))?;
         offer(world, &repo, &now, next)
     })?;
     let vm = &mut world.vm;
     steps.step("the firmware is undone", "rolled_back: daemon_not_ready", || vm.firmware_verdict(next))?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
-    steps.step("the payload is undone", "rolled_back: trap", || vm.verdict(COUNTER, "1.1.0"))?;
+    steps.step("the payload is undone", "rolled_back: self_test_failed", || vm.verdict(COUNTER, "1.1.0"))?;
     steps.step("its old version runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
     steps.step("the firmware is not tried again", "1 boot", || {
         let before = boots_of(vm, next)?;
