@@ -430,15 +430,6 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
         let rejected = vm.firmware()?.rejected;
         let told = rejected.iter().any(|release| release.contains(next));
         Ok(if told && before == 1 { "1 boot".into() } else { format!("{before} boots; rejected {rejected:?}") })
-    })?;
-    steps.step("one trial at a time", "never both", || {
-        let history = vm.history()?;
-        let firmware = history.iter().find(|a| a.level == "firmware");
-        let payload = history.iter().find(|a| a.level == "payload" && a.version == "1.1.0");
-        Ok(match (firmware, payload) {
-            (Some(_), Some(_)) => "never both".into(),
-            other => format!("{other:?}"),
-        })
     })
 }
 
