@@ -44,13 +44,13 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
     expect_committed(&mut world.vm, "1.1.0")?;
     let log = world.vm.sh("cat /data/qemu-tests/rauc.log; rm -f /data/qemu-tests/rauc.log")?;
     let ours = seconds(&log).ok_or_else(|| Error::Unreadable { what: "RAUC's journal", text: log.clone() })?;
-    let first = fetched(world);
+    let first = world.server.sent(".raucb") as f64;
 
     eprintln!("bench: a change of one daemon");
     world.server.forget();
     repo.publish_firmware(&world.built.firmware("1.2.0"))?;
     expect_committed(&mut world.vm, "1.2.0")?;
-    let second = fetched(world);
+    let second = world.server.sent(".raucb") as f64;
     let bundle = std::fs::metadata(world.built.firmware("1.2.0").join("firmware.raucb"));
     let bundle = bundle.map_err(Error::file("read", "firmware.raucb"))?.len() as f64;
     Ok(vec![
@@ -88,11 +88,6 @@ fn alone(world: &mut World, repo: &Repo) -> Result<f64> {
         let log = vm.sh("journalctl --no-pager --output=short-unix --unit=rauc.service")?;
         Ok(seconds(&log).map_or_else(|| Look::NotYet(log.clone()), Look::Is))
     })
-}
-
-/// Bytes of bundles that the server has sent.
-fn fetched(world: &World) -> f64 {
-    world.server.seen().iter().filter(|s| s.path.ends_with(".raucb")).map(|s| s.sent as f64).sum()
 }
 
 /// How long the installation took that RAUC's journal tells of, its times in seconds since 1970.

@@ -121,6 +121,11 @@ impl Server {
         self.shared.lock().seen.iter().filter(|s| s.path.contains(part)).count()
     }
 
+    /// Bytes of files whose names end so that were sent.
+    pub fn sent(&self, suffix: &str) -> u64 {
+        self.shared.lock().seen.iter().filter(|s| s.path.ends_with(suffix)).map(|s| s.sent).sum()
+    }
+
     /// Forgets the requests so far.
     pub fn forget(&self) {
         self.shared.lock().seen.clear();

@@ -26,8 +26,6 @@ const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// Tells boots apart.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// The firmware slot that was booted.
-const SLOT: &str = "/run/iot/slot";
 
 /// Addresses in the device's network that lead to servers of the harness; the device reaches nothing else.
 pub const SERVER_URL: &str = "http://10.0.2.100";
@@ -228,21 +226,10 @@ impl Vm {
     }
 
     /// Waits for the agent of another boot than `before`.
-    pub fn wait_for_reboot(&mut self, before: &str) -> Result<()> {
+    fn wait_for_reboot(&mut self, before: &str) -> Result<()> {
         until("another boot", BOOT_LIMIT, || {
             let now = self.look(BOOT_ID)?;
             Ok(if now == before { Look::NotYet("the old boot".into()) } else { Look::Is(()) })
-        })
-    }
-
-    /// Waits for the agent of another boot than `before` that is one from this firmware slot. Boots from the other may come
-    /// and go meanwhile, however they end.
-    pub fn wait_for_slot(&mut self, slot: &str, before: &str) -> Result<()> {
-        until(&format!("a boot from {slot}"), BOOT_LIMIT, || {
-            let boot = self.look(BOOT_ID)?;
-            let seen = self.look(SLOT)?;
-            let seen = seen.strip_prefix("RAUC_SLOT=").unwrap_or(&seen);
-            Ok(if boot != before && seen == slot { Look::Is(()) } else { Look::NotYet(format!("{seen}, boot {boot}")) })
         })
     }
 
@@ -257,12 +244,6 @@ impl Vm {
             return Ok(output.stdout);
         }
         Err(Error::Command { command: argv.join(" "), code: output.code, output: output.stderr.trim().to_owned() })
-    }
-
-    /// The firmware slot that this boot is one of: `slot-a` or `slot-b`.
-    pub fn slot(&mut self) -> Result<String> {
-        let text = String::from_utf8_lossy(&self.get(SLOT)?).trim().to_owned();
-        Ok(text.strip_prefix("RAUC_SLOT=").unwrap_or(&text).to_owned())
     }
 
     /// A short file of a device that may restart at any moment, by a connection of its own.

@@ -103,7 +103,7 @@ pub(crate) fn as_predicted(vm: &mut Vm, steps: &mut Steps, release: &Release) ->
 }
 
 /// What the kernel has measured, a line for each.
-const IMA_LOG: &str = "/sys/kernel/security/integrity/ima/ascii_runtime_measurements";
+pub(crate) const IMA_LOG: &str = "/sys/kernel/security/integrity/ima/ascii_runtime_measurements";
 
 fn pcr(vm: &mut Vm, number: u8) -> Result<String> {
     let text = vm.run(&["tpm2_pcrread", &format!("sha256:{number}")])?;
