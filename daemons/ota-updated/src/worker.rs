@@ -5,7 +5,8 @@
 //! it is told of a withdrawal: there are never two trials of one payload.
 //!
 //! Firmware is installed after the payloads. From then on until it is kept or undone, a thread of its own looks after it, and
-//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round.
+//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round. Only
+//! when that thread could not go on, and no firmware is in its trial, a check does the payloads first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -138,7 +139,10 @@ impl Worker {
             self.pulse.alive(wait);
             let order = match self.orders.recv_timeout(wait) {
                 Ok(order) => order,
-                Err(RecvTimeoutError::Timeout) if idle => continue,
+                Err(RecvTimeoutError::Timeout) if idle => {
+                    self.firmware.look_after();
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => Order::CheckNow,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
@@ -311,6 +315,8 @@ impl Worker {
             }
             let attempt = crate::journal::blank("", failure.outcome, failure.message.clone(), &now_text());
             self.shared.note(Attempt { level: Level::Repository, ..attempt });
+            // What goes on with the firmware needs no repository.
+            self.firmware.look_after();
             return Err(failure.message);
         }
         // While the repository was asked, trials may have ended.
@@ -330,9 +336,8 @@ impl Worker {
             }
         }
         let (mut plans, mut errors, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
-        self.firmware.look_after();
+        let may_try = self.firmware.begin_check();
         self.firmware.tell(self.installer.repository());
-        let may_try = self.firmware.is_quiet();
         let settings = Arc::clone(&self.settings);
         for wanted in &settings.wanted {
             if let Some(running) = self.trials.get_mut(wanted.id.as_str()) {

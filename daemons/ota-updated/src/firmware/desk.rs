@@ -31,6 +31,10 @@ pub(crate) struct Desk {
     orders: Sender<Order>,
     side: Side,
     memory: Memory,
+    /// The last thread left although there was more to do: RAUC, the bootloader or the disk could not do what was asked.
+    is_stuck: bool,
+    /// A check passed payloads over for the thread's sake.
+    passed_over: bool,
 }
 
 /// Who has the firmware.
@@ -76,6 +80,8 @@ impl Desk {
             orders,
             side: Side::Nobody,
             memory: Memory::default(),
+            is_stuck: false,
+            passed_over: false,
         };
         desk.reopen();
         desk
@@ -104,6 +110,17 @@ impl Desk {
         self.look_after();
     }
 
+    /// Whether payloads may be installed and tried in a check that begins. What goes on with the firmware comes before them,
+    /// unless it could not go on the last time: trouble with RAUC or the bootloader must not keep payloads from the device.
+    /// In a trial boot they wait all the same.
+    pub(crate) fn begin_check(&mut self) -> bool {
+        if !self.is_stuck || self.is_trial_boot() {
+            self.look_after();
+        }
+        self.passed_over |= !self.is_quiet();
+        self.is_quiet()
+    }
+
     /// Gives the firmware to a thread of its own, if there is anything to do about it.
     pub(crate) fn look_after(&mut self) {
         let firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
@@ -128,12 +145,14 @@ impl Desk {
             // What is on the disk stays as it is, and the next check tries again.
             Err(err) => {
                 error!("could not look after the firmware: {err}");
+                self.is_stuck = true;
                 self.reopen();
             }
         }
     }
 
-    /// Takes the firmware back. False if what is under way could not go on: the next check takes it up, in its own time.
+    /// Takes the firmware back; whether a check is due at once. If what is under way could not go on, one is due only for
+    /// the payloads that were passed over: the firmware is taken up after them, or by the next check in its own time.
     pub(crate) fn ended(&mut self) -> bool {
         if let Side::There { thread, .. } = std::mem::replace(&mut self.side, Side::Nobody) {
             match thread.join() {
@@ -144,7 +163,9 @@ impl Desk {
                 }
             }
         }
-        matches!(&self.side, Side::Here(firmware) if firmware.start() == Start::Nothing)
+        self.is_stuck = matches!(&self.side, Side::Here(firmware) if firmware.start() != Start::Nothing);
+        let passed_over = std::mem::take(&mut self.passed_over);
+        !self.is_stuck || (passed_over && !self.is_trial_boot())
     }
 
     /// Tells the firmware's thread what the metadata says.
@@ -162,9 +183,16 @@ impl Desk {
         }
     }
 
-    /// Installs firmware, if there is any to install and it may be now.
+    /// Installs firmware, if there is any to install and it may be now; or takes up what could not go on the last time.
     pub(crate) fn check(&mut self, repository: &mut Repository, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
         let Side::Here(firmware) = &mut self.side else { return };
+        if firmware.start() != Start::Nothing {
+            if !self.quit.load(Ordering::Relaxed) {
+                self.look_after();
+                self.tell(repository);
+            }
+            return;
+        }
         let advice = match firmware.plan(repository, &self.memory) {
             Ok(advice) => advice,
             Err(Failure { outcome: Outcome::Installing, .. }) => return,
