@@ -118,6 +118,24 @@ fn a_bootloader_that_cannot_be_told_undoes_it() {
 }
 
 #[test]
+fn what_was_marked_good_although_that_seemed_to_fail_does_not_come_up_again() {
+    let mut device = in_trial("1.1.0", |device| device.stage.lock().unwrap().script = Script::MarksAndDenies);
+    let attempt = device.until_outcome(Outcome::RolledBack);
+    assert_eq!(attempt.reason, Some(Reason::MarkFailed));
+    assert_eq!(device.stage.lock().unwrap().first, Slot::B);
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.stage.lock().unwrap().script = Script::Works;
+    device.world.config.firmware.enabled = false;
+    device.reset();
+    assert_eq!(device.stage.lock().unwrap().booted, Slot::A);
+    device.start();
+    // It is not the first, and makes itself that.
+    device.until_kept("1.0.0");
+    assert_eq!(device.stage.lock().unwrap().first, Slot::A);
+    assert_eq!(device.state().state(), &State::Idle);
+}
+
+#[test]
 fn a_release_that_is_withdrawn_in_its_trial_is_undone_and_not_held_against_it() {
     let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
     until("the trial runs", || matches!(device.state().state(), State::Trial { .. }));

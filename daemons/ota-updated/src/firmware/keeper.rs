@@ -75,7 +75,7 @@ impl Keeper {
                 Start::Adopt => self.carry(true).await,
                 Start::Undo => self.undo().await,
                 Start::Ask => self.ask().await,
-                Start::LeaveAgain => self.restart().await,
+                Start::LeaveAgain => self.restart_into_old().await,
                 Start::Close => self.close_rolled_back(),
             };
             if matches!(next, Next::Leave) {
@@ -402,10 +402,25 @@ impl Keeper {
     async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, remember: bool) -> Next {
         error!("this firmware is undone: {reason}: {message}");
         let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), remember };
-        // A disk that takes no more must not keep bad firmware: the boot order still has the old one first.
+        // A disk that takes no more must not keep bad firmware: the device is restarted all the same.
         self.firmware.note(&event);
         if let Some(attempt) = attempt {
             self.firmware.close(attempt, Outcome::RolledBack, Some(reason), message);
+        }
+        self.restart_into_old().await
+    }
+
+    /// Out of firmware that is undone, into what ran before. Mostly the boot order has that first. It has not if marking this
+    /// firmware good took effect although it seemed to fail: then only BootNext leads back. The old firmware finds itself not
+    /// the first there, and makes itself the first if it is well.
+    async fn restart_into_old(&mut self) -> Next {
+        let marked = match Rauc::connect(&self.firmware.settings.places.bus).await {
+            Ok(rauc) => rauc.mark("active", "other").await,
+            Err(err) => Err(err),
+        };
+        // A bootloader that cannot be told has most likely not been told of this firmware either.
+        if let Err(err) = marked {
+            warn!("{}", report::chain(&err));
         }
         self.restart().await
     }

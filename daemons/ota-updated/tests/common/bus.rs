@@ -63,6 +63,8 @@ pub enum Script {
     Busy,
     /// Cannot write the boot order.
     CannotMark,
+    /// Marks good, and says that it could not.
+    MarksAndDenies,
     /// Takes the order and never says anything again.
     Hangs,
 }
@@ -267,6 +269,9 @@ impl Rauc {
             "good" => stage.first = marked,
             "active" => stage.next = Some(marked),
             _ => unreachable!(),
+        }
+        if (state.as_str(), stage.script) == ("good", Script::MarksAndDenies) {
+            return Err(Error::Failed("efibootmgr was killed".into()));
         }
         Ok((marked.rauc_name().into(), String::new()))
     }
