@@ -30,7 +30,8 @@ pub struct Config {
     pub poll_interval_s: u64,
     /// How far a check is moved at random, either way, in percent of the interval. Default 20; 0 to 100.
     pub poll_jitter_percent: u8,
-    /// Longest random pause before the first check after a start, in seconds. Default 10; 0 to 86 400.
+    /// Longest random pause before the first check after a start, in seconds; in a trial of firmware there is none. Default 10;
+    /// 0 to 86 400.
     pub first_check_s: u64,
     /// How often a trial may be started: a reboot, a crash of this daemon or of the supervisor costs one. Default 3;
     /// 1 to 10.

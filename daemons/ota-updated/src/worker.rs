@@ -130,8 +130,10 @@ impl Worker {
 
     /// Works until it is told to quit.
     pub fn run(mut self) {
+        // The time that a trial of firmware has to reach the repository runs already.
+        let pause = if self.firmware.is_trial_boot() { Duration::ZERO } else { self.schedule.first(random()) };
         self.take_up();
-        let mut next = Instant::now() + self.schedule.first(random());
+        let mut next = Instant::now() + pause;
         loop {
             let idle = self.settings.config.repositories.is_empty();
             self.shared.set_next_check((!idle).then_some(next));
@@ -297,6 +299,7 @@ impl Worker {
         self.installer.rest();
         let pause = match &result {
             Ok(_) => self.schedule.after_success(random()),
+            Err(_) if self.firmware.is_trial_boot() => self.schedule.after_failure_in_haste(random()),
             Err(_) => self.schedule.after_failure(random()),
         };
         self.shared.check_ended(match result {

@@ -112,6 +112,12 @@ fn a_server_that_cannot_be_reached_undoes_it() {
 }
 
 #[test]
+fn a_trial_does_not_wait_for_its_first_check() {
+    let device = in_trial("1.1.0", |device| device.world.config.first_check_s = 86_400);
+    device.until_kept("1.1.0");
+}
+
+#[test]
 fn a_bootloader_that_cannot_be_told_undoes_it() {
     let mut device = in_trial("1.1.0", |device| device.stage.lock().unwrap().script = Script::CannotMark);
     is_undone(&mut device, Reason::MarkFailed, "could not mark it good");

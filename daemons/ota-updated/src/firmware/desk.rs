@@ -46,6 +46,7 @@ enum Side {
     Here(Box<Firmware>),
     /// A thread of its own.
     There {
+        is_trial_boot: bool,
         compatible: String,
         bundle: Option<Bundle>,
         commands: UnboundedSender<Command>,
@@ -97,9 +98,13 @@ impl Desk {
         !matches!(self.side, Side::There { .. })
     }
 
-    /// Whether this boot is a trial of what runs, as far as is known before [`Self::take_up`].
+    /// Whether this boot is a trial of what runs.
     pub(crate) fn is_trial_boot(&self) -> bool {
-        matches!(&self.side, Side::Here(firmware) if firmware.is_trial_boot())
+        match &self.side {
+            Side::Nobody => false,
+            Side::Here(firmware) => firmware.is_trial_boot(),
+            Side::There { is_trial_boot, .. } => *is_trial_boot,
+        }
     }
 
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
@@ -132,6 +137,7 @@ impl Desk {
         };
         let (commands, receiver) = unbounded_channel();
         let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
+        let is_trial_boot = firmware.is_trial_boot();
         let farewell = Farewell(self.orders.clone());
         let keeper = Keeper { firmware, commands: receiver };
         let spawned =
@@ -141,7 +147,7 @@ impl Desk {
                 keeper.run()
             });
         match spawned {
-            Ok(thread) => self.side = Side::There { compatible, bundle, commands, thread },
+            Ok(thread) => self.side = Side::There { is_trial_boot, compatible, bundle, commands, thread },
             // What is on the disk stays as it is, and the next check tries again.
             Err(err) => {
                 error!("could not look after the firmware: {err}");
