@@ -260,6 +260,8 @@ pub enum Event {
     },
     /// The old firmware runs again and has taken note.
     Closed,
+    /// Its slot was booted, and holds other firmware.
+    Replaced,
 }
 
 impl fmt::Display for Event {
@@ -275,6 +277,7 @@ impl fmt::Display for Event {
             Self::Committed => f.write_str("committed"),
             Self::RolledBack { reason, .. } => write!(f, "rolled back: {reason}"),
             Self::Closed => f.write_str("closed"),
+            Self::Replaced => f.write_str("replaced by other firmware"),
         }
     }
 }
@@ -457,10 +460,14 @@ impl FirmwareState {
         is_rejected(&self.rejected, bundle)
     }
 
-    /// What to do about this state in this boot. `boots` is how many boots a trial has.
+    /// What to do about this state in this boot of this version. `boots` is how many boots a trial has.
     #[must_use]
-    pub fn at_start(&self, boot: Boot, boots: u8) -> Start {
+    pub fn at_start(&self, boot: Boot, running: &Version, boots: u8) -> Start {
         let here = self.state.slot() == Some(boot.slot);
+        if here && self.state.bundle().is_some_and(|bundle| bundle.version != *running) {
+            // Nothing of what was written down is about what runs.
+            return Start::Catch(Event::Replaced);
+        }
         match (&self.state, here, boot.is_trial) {
             (State::Idle, _, false) => Start::Nothing,
             (State::Idle, _, true) => Start::Adopt,
@@ -523,6 +530,10 @@ impl FirmwareState {
                 State::RolledBack { bundle, slot, reason, message: shorten(message, MAX_TEXT) }
             }
             (Event::Closed, State::RolledBack { .. }) => State::Idle,
+            (Event::Replaced, state) if state != State::Idle => {
+                next.other = self.from.clone();
+                State::Idle
+            }
             _ => return Err(illegal()),
         };
         Ok(next)

@@ -26,6 +26,8 @@ const BOOTS: u8 = 2;
 const HERE: Boot = Boot { slot: Slot::B, is_trial: true };
 const BACK: Boot = Boot { slot: Slot::A, is_trial: false };
 const FIRST: Boot = Boot { slot: Slot::B, is_trial: false };
+const OLD: Version = Version::new(1, 0, 0);
+const NEW: Version = Version::new(1, 1, 0);
 
 #[test]
 fn a_good_update_is_committed_and_the_other_slot_has_what_ran_before() {
@@ -58,12 +60,30 @@ fn every_start_knows_what_to_do() {
         (&undone, HERE, Start::LeaveAgain),
         (&undone, FIRST, Start::Catch(Event::Closed)),
     ] {
-        let found = state.at_start(boot, BOOTS);
+        let running = if boot.slot == Slot::A { OLD } else { NEW };
+        let found = state.at_start(boot, &running, BOOTS);
         assert_eq!(found, start, "{} {boot:?}", state.state());
         if let Start::Catch(event) = found {
             assert!(state.apply(&event).is_ok());
         }
     }
+}
+
+#[test]
+fn other_firmware_in_the_slot_is_adopted_and_not_taken_for_what_was_installed() {
+    let installing = after(&[started(1)]);
+    let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
+    let trial = installed.apply(&Event::Booted).unwrap();
+    let undone = trial.apply(&rolled_back(true)).unwrap();
+    for state in [installing, installed, trial, undone] {
+        for boot in [HERE, FIRST] {
+            assert_eq!(state.at_start(boot, &Version::new(1, 0, 9), BOOTS), Start::Catch(Event::Replaced));
+        }
+        let replaced = state.apply(&Event::Replaced).unwrap();
+        assert_eq!((replaced.state(), replaced.other()), (&State::Idle, Some(&OLD)));
+        assert_eq!(replaced.rejected(), state.rejected());
+    }
+    assert!(FirmwareState::default().apply(&Event::Replaced).is_err());
 }
 
 #[test]
@@ -162,7 +182,16 @@ impl Device {
     }
 
     fn apply(&mut self, event: &Event) {
+        if *event == Event::Committed {
+            let bundle = self.disk.state().bundle().unwrap();
+            assert_eq!(bundle.version.minor, self.running(), "something else is committed: {self:?}");
+        }
         self.disk = self.disk.apply(event).unwrap();
+    }
+
+    /// Somebody puts the first version, whole, into the slot that does not run.
+    fn replace(&mut self) {
+        self.slots[self.booted.other() as usize] = (0, true);
     }
 }
 
@@ -181,7 +210,7 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         return device.reset();
     }
     if *fresh {
-        match device.disk.at_start(device.boot(), BOOTS) {
+        match device.disk.at_start(device.boot(), &Version::new(1, device.running(), 0), BOOTS) {
             Start::Nothing | Start::Trial | Start::Adopt => *fresh = false,
             Start::Catch(event) => device.apply(&event),
             Start::Undo => {
@@ -222,12 +251,13 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
 }
 
 proptest! {
-    /// Whatever the firmware does and wherever the power goes: what comes first in the boot order is always whole and was
-    /// once well, and with the power on the device ends with the best version that is not bad.
+    /// Whatever the firmware does, wherever the power goes, and whatever somebody puts into the slot that does not run: what
+    /// comes first in the boot order is always whole and was once well, nothing is committed but what runs, and with the power
+    /// on the device ends with the best version that is not bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
         natures in prop::collection::vec(prop::sample::select(vec![Nature::Good, Nature::Bad, Nature::Dead]), 1..4),
-        cuts in prop::collection::vec(0..12usize, 0..8),
+        cuts in prop::collection::vec((0..12usize, prop::bool::weighted(0.2)), 0..8),
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
         let mut device = Device {
@@ -242,12 +272,15 @@ proptest! {
             prop_assert!(FirmwareState::from_json(&device.disk.to_json().unwrap()).unwrap() == device.disk);
             Ok(())
         };
-        for cut in cuts {
+        for (cut, is_replaced) in cuts {
             for _ in 0..cut {
                 let boots = device.boots;
                 step(&mut device, &natures, &mut fresh);
                 fresh |= device.boots != boots;
                 check(&device)?;
+            }
+            if is_replaced {
+                device.replace();
             }
             device.reset();
             fresh = true;

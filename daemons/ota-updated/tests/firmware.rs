@@ -290,6 +290,25 @@ fn what_runs_though_nobody_committed_it_is_kept_if_it_is_well() {
 }
 
 #[test]
+fn other_firmware_in_the_slot_is_not_taken_for_what_was_installed() {
+    let mut device = Device::new();
+    device.world.repo.release_firmware("1.1.0");
+    device.start();
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.world.stop();
+    device.stage.lock().unwrap().slots[1] = Some("1.1.1".into());
+    device.reset();
+    device.start();
+    device.until_kept("1.1.1");
+    let attempt = device.attempts().remove(0);
+    assert_eq!((attempt.version.as_str(), attempt.outcome), ("1.1.0", Outcome::Failed));
+    assert!(attempt.message.contains("another firmware (1.1.1) was put into its slot"), "{}", attempt.message);
+    assert_eq!(device.attempts().len(), 1, "{:?}", device.attempts());
+    assert!(device.state().rejected().is_empty());
+    assert_eq!(device.stage.lock().unwrap().first, Slot::B);
+}
+
+#[test]
 fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     let mut device = Device::new();
     device.stage.lock().unwrap().next = Some(Slot::B);

@@ -96,9 +96,19 @@ impl Keeper {
 
     /// Takes note of what happened while nobody looked.
     fn catch(&mut self, event: &Event) -> Next {
-        let attempt = self.attempt();
+        if *event == Event::Closed {
+            warn!("firmware runs that was undone; the boot order has it first");
+            return self.close_rolled_back();
+        }
+        // The attempt of what was undone is over already.
+        let is_open = self.bundle().is_some_and(|bundle| self.firmware.is_open(&bundle));
+        let attempt = if *event == Event::Replaced && !is_open { None } else { self.attempt() };
         if !self.firmware.note(event) {
             return Next::Leave;
+        }
+        if let (Event::Replaced, Some(attempt)) = (event, attempt) {
+            let message = format!("another firmware ({}) was put into its slot", self.firmware.machine.version);
+            self.firmware.shared.fail(attempt, Outcome::Failed, message);
         }
         if let (Event::Committed, Some(attempt)) = (event, attempt) {
             let message = "kept just before the device stopped".to_owned();

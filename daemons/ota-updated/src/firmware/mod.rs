@@ -95,7 +95,8 @@ impl Firmware {
 
     /// What has to be done about what the disk says.
     pub(crate) fn start(&self) -> Start {
-        self.state().at_start(self.machine.boot, self.settings.config.firmware.trial_boots)
+        let Machine { boot, version, .. } = &self.machine;
+        self.state().at_start(*boot, version, self.settings.config.firmware.trial_boots)
     }
 
     fn state(&self) -> &FirmwareState {
@@ -172,6 +173,11 @@ impl Firmware {
                 .map(|r| format!("{} {} ({})", r.bundle.version, r.bundle.sha256, r.reason))
                 .collect(),
         }
+    }
+
+    /// Whether the history has an attempt with this bundle that goes on.
+    fn is_open(&self, bundle: &Bundle) -> bool {
+        self.shared.open_firmware_attempt().is_some_and(|open| open.sha256 == bundle.sha256.to_string())
     }
 
     /// The attempt in the history that this bundle belongs to; a new one if the history was lost.
