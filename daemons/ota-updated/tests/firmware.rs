@@ -75,6 +75,14 @@ fn a_daemon_that_is_not_ready_undoes_it() {
 }
 
 #[test]
+fn an_image_that_requires_no_unit_is_undone() {
+    let mut device = in_trial("1.1.0", |device| {
+        device.stage.lock().unwrap().units.retain(|name, _| name == "sysinit.target");
+    });
+    is_undone(&mut device, Reason::DaemonNotReady, "boot-complete.target requires no unit");
+}
+
+#[test]
 fn a_daemon_that_fails_after_it_was_ready_undoes_it() {
     let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
     until(

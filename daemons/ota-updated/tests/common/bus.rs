@@ -126,7 +126,7 @@ impl Services {
                     connect().serve_at("/org/freedesktop/systemd1", Manager { stage: Arc::clone(&stage) }).unwrap();
                 let target = Unit { stage: Arc::clone(&stage), name: "boot-complete.target".into() };
                 systemd = systemd.serve_at(path_of(&target.name), target).unwrap();
-                for name in ["capd.service", "wasm-supervisord.service"] {
+                for name in super::firmware::UNITS {
                     let unit = Unit { stage: Arc::clone(&stage), name: name.into() };
                     systemd = systemd.serve_at(path_of(name), unit).unwrap();
                 }
