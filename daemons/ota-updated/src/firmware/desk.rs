@@ -1,5 +1,6 @@
 //! The worker's end of the firmware: who has it, and what a check does about it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -139,7 +140,7 @@ impl Desk {
         let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
         let is_trial_boot = firmware.is_trial_boot();
         let farewell = Farewell(self.orders.clone());
-        let keeper = Keeper { firmware, commands: receiver };
+        let keeper = Keeper { firmware, commands: receiver, later: VecDeque::new() };
         let spawned =
             std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
                 // The whole of it: its end is what counts.

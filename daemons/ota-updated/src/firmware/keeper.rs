@@ -3,13 +3,15 @@
 //! thread of its own for as long as that takes; while it runs it alone owns the firmware's state, and the worker installs
 //! nothing.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
 use iotwasm_firmware::state::{Bundle, Event, Start, State};
 use iotwasm_kit::{error, info, report, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::look::look;
 use super::rauc::{Error, Rauc};
@@ -26,8 +28,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long RAUC is asked again before that is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an ordered restart may take before it is ordered again.
-const RESTART: Duration = Duration::from_secs(120);
+/// How long an ordered restart may take before it is ordered again: units take their time to stop.
+const RESTART: Duration = Duration::from_secs(600);
+/// How often it is ordered before that is given up.
+const ORDERS: u32 = 3;
 
 /// What the worker may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) struct Keeper {
     pub(crate) firmware: Firmware,
     /// What the worker has to say.
     pub(crate) commands: UnboundedReceiver<Command>,
+    /// What it had to say while there was no time for it.
+    pub(crate) later: VecDeque<Command>,
 }
 
 impl Keeper {
@@ -201,7 +207,7 @@ impl Keeper {
         let reader = Supervisor::at(&self.firmware.settings.places.supervisor);
         self.firmware.shared.set_stage(Some(Stage::Waiting));
         let boots = loop {
-            while let Ok(command) = self.commands.try_recv() {
+            while let Some(command) = self.heard() {
                 match command {
                     Command::Withdrawn(message) => return self.give_up(attempt, message).await,
                     Command::ServerReached => {}
@@ -276,24 +282,26 @@ impl Keeper {
         Next::Look
     }
 
-    /// Orders a restart, and waits for it. Never comes back but to leave.
+    /// Orders a restart, and waits for it. Never comes back but to leave: told to, or because nothing comes of it.
     async fn restart(&mut self) -> Next {
         self.firmware.shared.set_stage(Some(Stage::Rebooting));
         let path = self.firmware.settings.places.reboot.clone();
-        loop {
+        for _ in 0..ORDERS {
             info!("restarting the device");
             // Made anew each time: it is the making that is watched.
             let _ = std::fs::remove_file(&path);
             if let Err(err) = std::fs::write(&path, "") {
                 error!("could not order a restart by {}: {err}", path.display());
             }
-            let end = Instant::now() + RESTART;
-            while let Some(left) = end.checked_duration_since(Instant::now()) {
-                if self.pause(left).await == Some(Command::Quit) {
-                    return Next::Leave;
-                }
+            if self.must_quit(RESTART).await {
+                return Next::Leave;
             }
         }
+        let waited = RESTART.as_secs() * u64::from(ORDERS);
+        let text = format!("a restart was ordered {ORDERS} times, and the device still runs after {waited} s");
+        error!("{text}");
+        self.firmware.shared.set_error(text);
+        Next::Leave
     }
 
     /// The trial of what runs, or the adoption of what runs without anybody having committed it.
@@ -452,17 +460,36 @@ impl Keeper {
                 self.firmware.shared.set_error(err);
                 return Err(Next::Leave);
             }
-            let wake = Instant::now() + AGAIN;
-            while let Some(left) = wake.checked_duration_since(Instant::now()) {
-                if self.pause(left).await == Some(Command::Quit) {
-                    return Err(Next::Leave);
-                }
+            if self.must_quit(AGAIN).await {
+                return Err(Next::Leave);
+            }
+        }
+    }
+
+    /// A command that is there already.
+    fn heard(&mut self) -> Option<Command> {
+        self.later.pop_front().or_else(|| self.commands.try_recv().ok())
+    }
+
+    /// Waits so long, whatever else is said, and puts that by; at once true if the daemon stops.
+    async fn must_quit(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            match tokio::time::timeout_at(end, self.commands.recv()).await {
+                // Nobody is left to say anything.
+                Ok(Some(Command::Quit) | None) => return true,
+                Ok(Some(command)) if self.later.contains(&command) => {}
+                Ok(Some(command)) => self.later.push_back(command),
+                Err(_) => return false,
             }
         }
     }
 
     /// Waits for a command, and no longer than this.
     async fn pause(&mut self, limit: Duration) -> Option<Command> {
+        if let Some(command) = self.later.pop_front() {
+            return Some(command);
+        }
         match tokio::time::timeout(limit, self.commands.recv()).await {
             Ok(Some(command)) => Some(command),
             // Nobody is left to say anything.
@@ -471,3 +498,7 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;
