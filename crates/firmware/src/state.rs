@@ -89,6 +89,11 @@ impl fmt::Display for Slot {
     }
 }
 
+/// What a state means that does not say whether it is armed: every one was, before that was written down.
+fn yes() -> bool {
+    true
+}
+
 /// One published bundle: which bytes, and which words were signed about them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bundle {
@@ -127,6 +132,9 @@ pub enum State {
         slot: Slot,
         /// How often it may still be booted: at least once.
         boots_left: u8,
+        /// Whether the bootloader was told of its next boot. If not, none can have been lost.
+        #[serde(default = "yes")]
+        armed: bool,
         /// How far it got in an earlier boot.
         #[serde(default)]
         reached: String,
@@ -247,6 +255,8 @@ pub enum Event {
     },
     /// A boot of it was lost, nobody knows how: the old firmware runs, and wrote down nothing.
     BootLost,
+    /// The bootloader was told to boot it once more.
+    Armed,
     /// The trial is over: kept.
     Committed,
     /// The trial is over: undone.
@@ -274,6 +284,7 @@ impl fmt::Display for Event {
             Self::Booted => f.write_str("booted"),
             Self::Reached { text } => write!(f, "reached: {text}"),
             Self::BootLost => f.write_str("boot lost"),
+            Self::Armed => f.write_str("armed"),
             Self::Committed => f.write_str("committed"),
             Self::RolledBack { reason, .. } => write!(f, "rolled back: {reason}"),
             Self::Closed => f.write_str("closed"),
@@ -319,6 +330,8 @@ pub enum Start {
     Undo,
     /// Ask the bootloader: if the new slot is still next, its boot has not been had; else it is lost.
     Ask,
+    /// A boot of it was lost, and the bootloader is to be told of the next one.
+    Arm,
     /// The order to boot the old firmware was not carried out yet.
     LeaveAgain,
     /// The old firmware is back, and the new one had written down why.
@@ -481,6 +494,7 @@ impl FirmwareState {
             (State::Trial { .. }, true, true) => Start::Trial,
             (State::RolledBack { .. }, true, true) => Start::LeaveAgain,
             (State::Installing { .. }, false, _) => Start::Undo,
+            (State::Installed { armed: false, .. }, false, _) => Start::Arm,
             (State::Installed { .. } | State::Trial { .. }, false, _) => Start::Ask,
             (State::RolledBack { .. }, false, _) => Start::Close,
         }
@@ -498,20 +512,24 @@ impl FirmwareState {
             (Event::InstallFailed, State::Installing { .. }) => State::Idle,
             (Event::Installed { boots }, State::Installing { bundle, slot }) if (1..=MAX_BOOTS).contains(boots) => {
                 next.other = Some(bundle.version.clone());
-                State::Installed { bundle, slot, boots_left: *boots, reached: String::new() }
+                State::Installed { bundle, slot, boots_left: *boots, armed: true, reached: String::new() }
             }
             (Event::GivenUp, State::Installed { .. }) => State::Idle,
-            (Event::Booted, State::Installed { bundle, slot, boots_left, reached }) => {
+            (Event::Booted, State::Installed { bundle, slot, boots_left, reached, .. }) => {
                 State::Trial { bundle, slot, boots_left: boots_left.saturating_sub(1), reached }
             }
             (Event::Reached { text }, State::Trial { bundle, slot, boots_left, .. }) => {
                 State::Trial { bundle, slot, boots_left, reached: shorten(text, MAX_TEXT) }
             }
-            (Event::BootLost, State::Installed { bundle, slot, boots_left, reached }) if boots_left > 1 => {
-                State::Installed { bundle, slot, boots_left: boots_left - 1, reached }
+            (Event::BootLost, State::Installed { armed: false, .. }) => return Err(illegal()),
+            (Event::BootLost, State::Installed { bundle, slot, boots_left, reached, .. }) if boots_left > 1 => {
+                State::Installed { bundle, slot, boots_left: boots_left - 1, armed: false, reached }
             }
             (Event::BootLost, State::Trial { bundle, slot, boots_left, reached }) if boots_left > 0 => {
-                State::Installed { bundle, slot, boots_left, reached }
+                State::Installed { bundle, slot, boots_left, armed: false, reached }
+            }
+            (Event::Armed, State::Installed { bundle, slot, boots_left, reached, .. }) => {
+                State::Installed { bundle, slot, boots_left, armed: true, reached }
             }
             (Event::BootLost, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
                 next.remember(Rejected { bundle, reason: BOOT_FAILED.to_owned(), extra: Map::new() });

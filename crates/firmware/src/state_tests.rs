@@ -92,6 +92,11 @@ fn a_lost_boot_is_tried_again_until_none_is_left() {
     state = state.apply(&Event::Reached { text: "every daemon is ready".into() }).unwrap();
     state = state.apply(&Event::BootLost).unwrap();
     assert!(matches!(state.state(), State::Installed { boots_left: 1, reached, .. } if reached.contains("ready")));
+    // Until the bootloader is told of the next one, there is none that could be lost.
+    assert_eq!(state.at_start(BACK, &OLD, BOOTS), Start::Arm);
+    assert!(state.apply(&Event::BootLost).is_err());
+    state = state.apply(&Event::Armed).unwrap();
+    assert_eq!(state.at_start(BACK, &OLD, BOOTS), Start::Ask);
     state = state.apply(&Event::Booted).unwrap().apply(&Event::BootLost).unwrap();
     assert_eq!(state.state(), &State::Idle);
     assert_eq!(state.rejected()[0].reason, BOOT_FAILED);
@@ -122,6 +127,16 @@ fn fields_of_newer_formats_are_carried_along() {
     let state = state.apply(&Event::InstallFailed).unwrap();
     let written: Value = serde_json::from_slice(&state.to_json().unwrap()).unwrap();
     assert_eq!((&written["format"], &written["wave"]["n"]), (&json!(7), &json!(3)));
+}
+
+#[test]
+fn a_state_that_does_not_say_whether_it_is_armed_is() {
+    let state = after(&[started(1), Event::Installed { boots: 2 }]);
+    let mut value: Value = serde_json::from_slice(&state.to_json().unwrap()).unwrap();
+    assert_eq!(value["state"].as_object_mut().unwrap().remove("armed"), Some(json!(true)));
+    assert_eq!(FirmwareState::from_json(value.to_string().as_bytes()).unwrap(), state);
+    let lost = after(&[started(1), Event::Installed { boots: 2 }, Event::BootLost]);
+    assert_eq!(FirmwareState::from_json(&lost.to_json().unwrap()).unwrap(), lost);
 }
 
 #[test]
@@ -165,12 +180,15 @@ struct Device {
     /// Version (minor) in each slot, and whether it is whole.
     slots: [(u64, bool); 2],
     boots: u32,
+    /// Boots of what was installed last, since then.
+    had: u8,
 }
 
 impl Device {
     fn reset(&mut self) {
         self.booted = self.next.take().unwrap_or(self.first);
         self.boots += 1;
+        self.had += u8::from(self.disk.state().slot() == Some(self.booted));
     }
 
     fn boot(&self) -> Boot {
@@ -186,7 +204,15 @@ impl Device {
             let bundle = self.disk.state().bundle().unwrap();
             assert_eq!(bundle.version.minor, self.running(), "something else is committed: {self:?}");
         }
+        let known = self.disk.rejected().len();
         self.disk = self.disk.apply(event).unwrap();
+        match event {
+            Event::InstallStarted { .. } => self.had = 0,
+            Event::BootLost if self.disk.rejected().len() > known => {
+                assert!(self.had >= BOOTS, "boots are counted that it never had: {self:?}");
+            }
+            _ => {}
+        }
     }
 
     /// Somebody puts the first version, whole, into the slot that does not run.
@@ -218,9 +244,9 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
                 device.apply(&Event::InstallFailed);
             }
             Start::Ask if device.next == device.disk.state().slot() => *fresh = false,
-            Start::Ask => {
-                device.apply(&Event::BootLost);
-            }
+            Start::Ask => device.apply(&Event::BootLost),
+            Start::Arm if device.next != device.disk.state().slot() => device.next = device.disk.state().slot(),
+            Start::Arm => device.apply(&Event::Armed),
             Start::LeaveAgain => device.reset(),
             Start::Close => device.apply(&Event::Closed),
         }
@@ -240,7 +266,6 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         State::Installing { slot, .. } if !device.slots[slot as usize].1 => device.slots[slot as usize].1 = true,
         State::Installing { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
         State::Installing { .. } => device.apply(&Event::Installed { boots: BOOTS }),
-        State::Installed { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
         State::Installed { .. } => device.apply(&Event::Booted),
         State::Trial { .. } if !here => device.reset(),
         State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(true)),
@@ -252,8 +277,8 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
 
 proptest! {
     /// Whatever the firmware does, wherever the power goes, and whatever somebody puts into the slot that does not run: what
-    /// comes first in the boot order is always whole and was once well, nothing is committed but what runs, and with the power
-    /// on the device ends with the best version that is not bad.
+    /// comes first in the boot order is always whole and was once well, nothing is committed but what runs, no boot is counted
+    /// that was not had, and with the power on the device ends with the best version that is not bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
         natures in prop::collection::vec(prop::sample::select(vec![Nature::Good, Nature::Bad, Nature::Dead]), 1..4),
@@ -261,7 +286,7 @@ proptest! {
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
         let mut device = Device {
-            disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0,
+            disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0, had: 0,
         };
         let mut fresh = true;
         let check = |device: &Device| {

@@ -186,6 +186,23 @@ fn a_boot_that_is_lost_is_tried_again_until_none_is_left() {
 }
 
 #[test]
+fn a_stop_before_the_bootloader_is_told_of_the_next_boot_costs_none() {
+    let mut device = in_trial("1.1.0", |_| {});
+    device.world.stop();
+    device.reset();
+    device.stage.lock().unwrap().script = Script::CannotMark;
+    device.start();
+    until("the boot is lost", || device.calls("mark active") > 0);
+    assert!(matches!(device.state().state(), State::Installed { boots_left: 1, armed: false, .. }));
+    // Twice over: the stop, and the power cut.
+    device.world.stop();
+    device.reset();
+    device.stage.lock().unwrap().script = Script::Works;
+    device.start().restart();
+    device.until_kept("1.1.0");
+}
+
+#[test]
 fn a_restart_of_the_daemon_costs_no_boot() {
     let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
     until("the trial runs", || matches!(device.state().state(), State::Trial { boots_left: 1, .. }));

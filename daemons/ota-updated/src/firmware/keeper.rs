@@ -81,6 +81,7 @@ impl Keeper {
                 Start::Adopt => self.carry(true).await,
                 Start::Undo => self.undo().await,
                 Start::Ask => self.ask().await,
+                Start::Arm => self.arm().await,
                 Start::LeaveAgain => self.restart_into_old().await,
                 Start::Close => self.close_rolled_back(),
             };
@@ -188,15 +189,20 @@ impl Keeper {
             let message = format!("a boot of it was lost ({reached}); {boots_left} boots left");
             warn!("{bundle}: {message}");
             self.firmware.tell(attempt, message);
-            // Whether it holds is asked next.
-            return match self.insist(async |rauc: &Rauc| rauc.mark("active", "other").await).await {
-                Ok(()) => Next::Look,
-                Err(left) => left,
-            };
+            return Next::Look;
         }
         let message = format!("every boot of it was lost; the last: {reached}");
         self.firmware.close(attempt, Outcome::RolledBack, Some(Reason::BootFailed), message);
         Next::Look
+    }
+
+    /// The bootloader is told of the next boot, and that is written down: a stop before it costs none. Whether it holds is
+    /// asked next.
+    async fn arm(&mut self) -> Next {
+        if let Err(left) = self.insist(async |rauc: &Rauc| rauc.mark("active", "other").await).await {
+            return left;
+        }
+        if self.firmware.note(&Event::Armed) { Next::Look } else { Next::Leave }
     }
 
     /// Waits until the device may be restarted, and has it restarted.
