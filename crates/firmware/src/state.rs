@@ -23,6 +23,9 @@ use crate::digest::Digest;
 pub const FORMAT: u32 = 1;
 /// Most releases remembered as rolled back; the oldest is forgotten first.
 pub const MAX_REJECTED: usize = 32;
+/// How often a release may fail for a cause that says nothing about it until it counts as rejected all the same: a device must
+/// not install and restart for ever.
+pub const MAX_DOUBTS: u8 = 3;
 /// Most boots that a trial may have.
 pub const MAX_BOOTS: u8 = 10;
 /// Longest state file, in bytes: far above what the bounds allow, so that only damage is ever cut off.
@@ -219,10 +222,36 @@ pub struct Rejected {
     extra: Map<String, Value>,
 }
 
+/// A release that failed, maybe by no fault of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Doubt {
+    bundle: Bundle,
+    /// How often: 1 to [`MAX_DOUBTS`].
+    times: u8,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// What a rollback says about the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// It is bad, and never tried again.
+    Release,
+    /// Maybe nothing: it counts the [`MAX_DOUBTS`]th time.
+    Doubt,
+    /// Nothing.
+    Nobody,
+}
+
 /// True if one of these is the same bytes under the same signed words.
 #[must_use]
 pub fn is_rejected(rejected: &[Rejected], bundle: &Bundle) -> bool {
-    rejected.iter().any(|r| r.bundle.sha256 == bundle.sha256 && r.bundle.custom == bundle.custom)
+    rejected.iter().any(|r| is_same(&r.bundle, bundle))
+}
+
+/// True if these are the same bytes under the same signed words.
+fn is_same(one: &Bundle, other: &Bundle) -> bool {
+    (one.sha256, one.custom) == (other.sha256, other.custom)
 }
 
 /// What happened. Each is applied, and the new state written to the disk, before it is acted upon.
@@ -266,7 +295,7 @@ pub enum Event {
         /// Why, for people.
         message: String,
         /// Whether the release is to blame.
-        remember: bool,
+        blame: Blame,
     },
     /// The old firmware runs again and has taken note.
     Closed,
@@ -306,6 +335,9 @@ pub struct IllegalTransition {
 /// Reason kept for a release whose boots were all lost.
 pub const BOOT_FAILED: &str = "boot_failed";
 
+/// Reason kept for a release whose slot held other firmware each time that it was booted.
+pub const REPLACED: &str = "replaced";
+
 /// What is known when the daemon starts, beside the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boot {
@@ -344,6 +376,8 @@ pub enum Start {
 pub struct FirmwareState {
     state: State,
     rejected: Vec<Rejected>,
+    /// Releases that failed less than [`MAX_DOUBTS`] times, maybe by no fault of their own; oldest first.
+    doubts: Vec<Doubt>,
     /// Version in the slot that is not running, as far as is known.
     other: Option<Version>,
     /// Version that ran when what is under way began.
@@ -361,6 +395,8 @@ struct Raw {
     state: State,
     #[serde(default)]
     rejected: Vec<Rejected>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<Doubt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -401,6 +437,7 @@ impl Default for FirmwareState {
         Self {
             state: State::Idle,
             rejected: Vec::new(),
+            doubts: Vec::new(),
             other: None,
             from: None,
             format: FORMAT,
@@ -532,23 +569,25 @@ impl FirmwareState {
                 State::Installed { bundle, slot, boots_left, armed: true, reached }
             }
             (Event::BootLost, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
-                next.remember(Rejected { bundle, reason: BOOT_FAILED.to_owned(), extra: Map::new() });
+                next.blame(Blame::Release, &bundle, BOOT_FAILED);
                 State::Idle
             }
-            (Event::Committed, State::Installed { .. } | State::Trial { .. }) => {
+            (Event::Committed, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
+                next.doubts.retain(|doubt| !is_same(&doubt.bundle, &bundle));
                 next.other = self.from.clone();
                 State::Idle
             }
-            (Event::RolledBack { reason, message, remember }, State::Trial { bundle, slot, .. }) => {
+            (Event::RolledBack { reason, message, blame }, State::Trial { bundle, slot, .. }) => {
                 let reason = shorten(reason, MAX_REASON);
-                if *remember {
-                    let (bundle, reason) = (bundle.clone(), reason.clone());
-                    next.remember(Rejected { bundle, reason, extra: Map::new() });
-                }
+                next.blame(*blame, &bundle, &reason);
                 State::RolledBack { bundle, slot, reason, message: shorten(message, MAX_TEXT) }
             }
             (Event::Closed, State::RolledBack { .. }) => State::Idle,
             (Event::Replaced, state) if state != State::Idle => {
+                // An image that says another version than its bundle looks the same. What was undone is judged already.
+                if let (Some(bundle), false) = (state.bundle(), matches!(state, State::RolledBack { .. })) {
+                    next.blame(Blame::Doubt, bundle, REPLACED);
+                }
                 next.other = self.from.clone();
                 State::Idle
             }
@@ -561,6 +600,24 @@ impl FirmwareState {
     #[must_use]
     pub fn from(&self) -> Option<&Version> {
         self.from.as_ref()
+    }
+
+    fn blame(&mut self, blame: Blame, bundle: &Bundle, reason: &str) {
+        let at = self.doubts.iter().position(|doubt| is_same(&doubt.bundle, bundle));
+        let times = at.map_or(0, |at| self.doubts[at].times).saturating_add(1);
+        match blame {
+            Blame::Nobody => {}
+            Blame::Doubt if times < MAX_DOUBTS => {
+                let extra = at.map_or_else(Map::new, |at| self.doubts.remove(at).extra);
+                self.doubts.push(Doubt { bundle: bundle.clone(), times, extra });
+                let surplus = self.doubts.len().saturating_sub(MAX_REJECTED);
+                self.doubts.drain(..surplus);
+            }
+            Blame::Doubt | Blame::Release => {
+                self.doubts.retain(|doubt| !is_same(&doubt.bundle, bundle));
+                self.remember(Rejected { bundle: bundle.clone(), reason: reason.to_owned(), extra: Map::new() });
+            }
+        }
     }
 
     fn remember(&mut self, rejected: Rejected) {
@@ -591,16 +648,18 @@ impl TryFrom<Raw> for FirmwareState {
         let mut rejected = raw.rejected;
         let surplus = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..surplus);
-        let Raw { format, min_reader, state, other, from, extra, .. } = raw;
-        Ok(Self { state, rejected, other, from, format, min_reader, extra })
+        let Raw { format, min_reader, state, mut doubts, other, from, extra, .. } = raw;
+        let surplus = doubts.len().saturating_sub(MAX_REJECTED);
+        doubts.drain(..surplus);
+        Ok(Self { state, rejected, doubts, other, from, format, min_reader, extra })
     }
 }
 
 impl From<FirmwareState> for Raw {
     fn from(state: FirmwareState) -> Self {
         // A newer writer's format number is kept with its fields: they are still there for it.
-        let FirmwareState { state, rejected, other, from, format, min_reader, extra } = state;
-        Self { format, min_reader, state, rejected, other, from, extra }
+        let FirmwareState { state, rejected, doubts, other, from, format, min_reader, extra } = state;
+        Self { format, min_reader, state, rejected, doubts, other, from, extra }
     }
 }
 

@@ -14,8 +14,8 @@ fn started(minor: u64) -> Event {
     Event::InstallStarted { bundle: bundle(minor), slot: Slot::B, from: Version::new(1, 0, 0) }
 }
 
-fn rolled_back(remember: bool) -> Event {
-    Event::RolledBack { reason: "daemon_not_ready".into(), message: "capd".into(), remember }
+fn rolled_back(blame: Blame) -> Event {
+    Event::RolledBack { reason: "daemon_not_ready".into(), message: "capd".into(), blame }
 }
 
 fn after(events: &[Event]) -> FirmwareState {
@@ -42,7 +42,7 @@ fn every_start_knows_what_to_do() {
     let installing = after(&[started(1)]);
     let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
     let trial = installed.apply(&Event::Booted).unwrap();
-    let undone = trial.apply(&rolled_back(true)).unwrap();
+    let undone = trial.apply(&rolled_back(Blame::Release)).unwrap();
     let committed = Start::Catch(Event::Committed);
     for (state, boot, start) in [
         (&FirmwareState::default(), BACK, Start::Nothing),
@@ -74,7 +74,7 @@ fn other_firmware_in_the_slot_is_adopted_and_not_taken_for_what_was_installed() 
     let installing = after(&[started(1)]);
     let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
     let trial = installed.apply(&Event::Booted).unwrap();
-    let undone = trial.apply(&rolled_back(true)).unwrap();
+    let undone = trial.apply(&rolled_back(Blame::Release)).unwrap();
     for state in [installing, installed, trial, undone] {
         for boot in [HERE, FIRST] {
             assert_eq!(state.at_start(boot, &Version::new(1, 0, 9), BOOTS), Start::Catch(Event::Replaced));
@@ -106,10 +106,31 @@ fn a_lost_boot_is_tried_again_until_none_is_left() {
 #[test]
 fn a_rollback_is_remembered_only_if_the_release_is_to_blame() {
     let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
-    assert!(trial.apply(&rolled_back(false)).unwrap().rejected().is_empty());
-    let state = trial.apply(&rolled_back(true)).unwrap();
+    assert!(trial.apply(&rolled_back(Blame::Nobody)).unwrap().rejected().is_empty());
+    let state = trial.apply(&rolled_back(Blame::Release)).unwrap();
     assert_eq!(state.rejected().len(), 1);
     assert!(matches!(state.state(), State::RolledBack { message, .. } if message == "capd"));
+}
+
+#[test]
+fn a_doubt_counts_the_third_time_unless_it_was_kept_meanwhile() {
+    let once = |state: &FirmwareState, end: &[Event]| {
+        let events = [started(1), Event::Installed { boots: 2 }, Event::Booted];
+        events.iter().chain(end).fold(state.clone(), |state, event| state.apply(event).unwrap())
+    };
+    let fails = [rolled_back(Blame::Doubt), Event::Closed];
+    let twice = once(&once(&FirmwareState::default(), &fails), &fails);
+    assert!(twice.rejected().is_empty());
+    assert_eq!(FirmwareState::from_json(&twice.to_json().unwrap()).unwrap(), twice);
+    let replaced = once(&twice, &[Event::Replaced]);
+    assert_eq!(replaced.rejected()[0].reason, REPLACED);
+    let rejected = once(&twice, &fails);
+    assert!(rejected.is_rejected(&bundle(1)) && rejected.doubts.is_empty());
+    assert_eq!(rejected.rejected()[0].reason, "daemon_not_ready");
+    // Kept once, it begins anew; and others are not concerned.
+    let kept = once(&twice, &[Event::Committed]);
+    assert!(kept.doubts.is_empty() && once(&kept, &fails).rejected().is_empty());
+    assert!(!rejected.is_rejected(&bundle(2)));
 }
 
 #[test]
@@ -143,7 +164,7 @@ fn a_state_that_does_not_say_whether_it_is_armed_is() {
 fn of_a_state_that_is_too_new_or_unknown_the_rejected_are_salvaged() {
     let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
     let mut value: Value =
-        serde_json::from_slice(&trial.apply(&rolled_back(true)).unwrap().to_json().unwrap()).unwrap();
+        serde_json::from_slice(&trial.apply(&rolled_back(Blame::Release)).unwrap().to_json().unwrap()).unwrap();
     value["rejected"].as_array_mut().unwrap().push(json!({"something": "else"}));
     value["state"] = json!({"name": "floating"});
     let bytes = value.to_string();
@@ -227,7 +248,11 @@ enum Nature {
     Good,
     Bad,
     Dead,
+    /// Well, but its bootloader cannot be told.
+    Unmarkable,
 }
+
+const NATURES: [Nature; 4] = [Nature::Good, Nature::Bad, Nature::Dead, Nature::Unmarkable];
 
 /// One step of the daemon, as the edges do it, after a start or between two; the reset comes anywhere between steps.
 fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
@@ -268,7 +293,8 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         State::Installing { .. } => device.apply(&Event::Installed { boots: BOOTS }),
         State::Installed { .. } => device.apply(&Event::Booted),
         State::Trial { .. } if !here => device.reset(),
-        State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(true)),
+        State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(Blame::Release)),
+        State::Trial { .. } if nature == Nature::Unmarkable => device.apply(&rolled_back(Blame::Doubt)),
         State::Trial { .. } if device.first != device.booted => device.first = device.booted,
         State::Trial { .. } => device.apply(&Event::Committed),
         State::RolledBack { .. } => device.reset(),
@@ -281,7 +307,7 @@ proptest! {
     /// that was not had, and with the power on the device ends with the best version that is not bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
-        natures in prop::collection::vec(prop::sample::select(vec![Nature::Good, Nature::Bad, Nature::Dead]), 1..4),
+        natures in prop::collection::vec(prop::sample::select(NATURES.to_vec()), 1..4),
         cuts in prop::collection::vec((0..12usize, prop::bool::weighted(0.2)), 0..8),
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
@@ -311,7 +337,7 @@ proptest! {
             fresh = true;
             check(&device)?;
         }
-        for _ in 0..100 {
+        for _ in 0..300 {
             let boots = device.boots;
             step(&mut device, &natures, &mut fresh);
             fresh |= device.boots != boots;

@@ -126,9 +126,19 @@ fn a_trial_does_not_wait_for_its_first_check() {
 }
 
 #[test]
-fn a_bootloader_that_cannot_be_told_undoes_it() {
+fn a_bootloader_that_cannot_be_told_undoes_it_and_it_is_tried_again() {
     let mut device = in_trial("1.1.0", |device| device.stage.lock().unwrap().script = Script::CannotMark);
-    is_undone(&mut device, Reason::MarkFailed, "could not mark it good");
+    let attempt = device.until_outcome(Outcome::RolledBack);
+    assert_eq!(attempt.reason, Some(Reason::MarkFailed));
+    assert!(attempt.message.contains("could not mark it good"), "{}", attempt.message);
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.stage.lock().unwrap().script = Script::Works;
+    device.restart();
+    device.until_kept("1.0.0");
+    assert!(device.info().rejected.is_empty());
+    device.restart();
+    device.until_kept("1.1.0");
+    assert_eq!(device.attempts().len(), 2, "{:?}", device.attempts());
 }
 
 #[test]

@@ -251,6 +251,26 @@ fn a_rauc_that_dies_or_is_busy_is_a_failure_and_not_a_refusal() {
 }
 
 #[test]
+fn a_rauc_that_dies_each_time_is_tried_three_times() {
+    let mut device = Device::new();
+    device.stage.lock().unwrap().script = Script::Dies;
+    device.world.repo.release_firmware("1.1.0");
+    device.start();
+    for times in 1..=3 {
+        until("it dies", || device.calls("died") == times);
+        device.services = None;
+        device.stage.lock().unwrap().calls.push("started again".into());
+        device.services = Some(common::bus::Services::start(&device.bus.address, &device.stage));
+    }
+    until("it is refused", || {
+        device.attempts()[0].outcome == Outcome::Refused && device.attempts()[0].message.contains("RAUC ended")
+    });
+    until("its state is undone", || device.state().state() == &State::Idle);
+    assert!(device.state().rejected().is_empty());
+    is_left_alone(&device);
+}
+
+#[test]
 fn without_a_bus_payloads_are_updated_all_the_same() {
     let mut device = Device::new();
     device.services = None;

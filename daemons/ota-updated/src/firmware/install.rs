@@ -34,7 +34,7 @@ const CALLS: Duration = Duration::from_secs(4 * bus::CALL.as_secs());
 /// How often an installation is looked at.
 const GLANCE: Duration = Duration::from_millis(250);
 /// How often an installation that RAUC could not finish, though no mirror failed, is tried before it counts as refused: a
-/// mirror that alters blocks looks the same, and must not keep a release from the device for ever.
+/// mirror that alters blocks looks the same, and must not keep a release from the device for ever; nor must a RAUC that ended.
 const ATTEMPTS: usize = 3;
 
 /// An offer of the repository: what was signed about a bundle, and where it and its `release.json` are.
@@ -345,9 +345,9 @@ impl Firmware {
                     });
                 }
                 Ok(News::Gone) => {
-                    return Err(
-                        Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation")).into()
-                    );
+                    // That says nothing about the release, unless it is so each time.
+                    let failure = Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation"));
+                    return Err(Trouble { failure, is_blamed: seen.failure().is_none() });
                 }
                 Ok(News::Progress(now, text)) => (percent, detail) = (now, text),
                 Err(_) => {}

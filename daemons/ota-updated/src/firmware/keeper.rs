@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
-use iotwasm_firmware::state::{Bundle, Event, Start, State};
+use iotwasm_firmware::state::{Blame, Bundle, Event, Start, State};
 use iotwasm_kit::{error, info, report, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -358,7 +358,8 @@ impl Keeper {
                 Action::Keep => self.keep(attempt).await,
                 Action::RollBack { reason, message, .. } if is_adopted => self.leave_adopted(reason, &message),
                 Action::RollBack { reason, message, remember } => {
-                    self.roll_back(attempt, reason, message, remember).await
+                    let blame = if remember { Blame::Release } else { Blame::Nobody };
+                    self.roll_back(attempt, reason, message, blame).await
                 }
             };
         }
@@ -395,7 +396,8 @@ impl Keeper {
                 Next::Look
             }
             (Some(message), None) => self.leave_adopted(Reason::MarkFailed, &message),
-            (Some(message), attempt) => self.roll_back(attempt, Reason::MarkFailed, message, true).await,
+            // The bootloader's fault, or RAUC's; unless it is only so with this release.
+            (Some(message), attempt) => self.roll_back(attempt, Reason::MarkFailed, message, Blame::Doubt).await,
         }
     }
 
@@ -423,9 +425,9 @@ impl Keeper {
     }
 
     /// What runs is undone: written down, told, and restarted into what ran before.
-    async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, remember: bool) -> Next {
+    async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, blame: Blame) -> Next {
         error!("this firmware is undone: {reason}: {message}");
-        let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), remember };
+        let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), blame };
         // A disk that takes no more must not keep bad firmware: the device is restarted all the same.
         self.firmware.note(&event);
         if let Some(attempt) = attempt {
