@@ -269,7 +269,8 @@ impl Worker {
     fn firmware_ended(&mut self) -> bool {
         let is_over = self.firmware.ended();
         // Trials of payloads that waited for it are taken up by the next check; without a repository there is none.
-        if self.settings.config.repositories.is_empty() && self.firmware.is_quiet() {
+        let may_try = self.firmware.is_quiet() && !self.firmware.is_trial_boot();
+        if self.settings.config.repositories.is_empty() && may_try {
             self.take_up_trials();
         }
         is_over

@@ -123,8 +123,9 @@ impl Desk {
         if !self.is_stuck || self.is_trial_boot() {
             self.look_after();
         }
-        self.passed_over |= !self.is_quiet();
-        self.is_quiet()
+        let may_try = self.is_quiet() && !self.is_trial_boot();
+        self.passed_over |= !may_try;
+        may_try
     }
 
     /// Gives the firmware to a thread of its own, if there is anything to do about it.
