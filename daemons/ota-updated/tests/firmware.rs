@@ -296,6 +296,25 @@ fn what_is_withdrawn_before_its_first_boot_is_given_up() {
 }
 
 #[test]
+fn what_is_withdrawn_is_not_given_up_before_the_bootloader_really_stays() {
+    let mut device = Device::new();
+    device.world.config.firmware.delay_max_s = 3600;
+    device.world.repo.release("blinky", "1.0.0");
+    device.start();
+    device.world.until_committed("1.0.0");
+    device.world.supervisor.hold("blinky", 3600);
+    device.world.repo.release_firmware("1.1.0");
+    until("it waits", || !device.info().waiting_for.is_empty());
+    device.stage.lock().unwrap().script = Script::ForgetsActive;
+    device.world.repo.withdraw_firmware("1.1.0");
+    until("the bootloader was told again", || device.calls("mark active booted") > 1);
+    assert!(matches!(device.state().state(), State::Installed { .. }));
+    device.stage.lock().unwrap().script = Script::Works;
+    until("it is given up", || device.state().state() == &State::Idle);
+    assert_eq!(device.stage.lock().unwrap().next, Some(Slot::A));
+}
+
+#[test]
 fn a_withdrawn_release_that_runs_gives_way_to_a_lower_one() {
     let mut device = Device::new();
     device.world.repo.release_firmware("1.0.0");

@@ -147,15 +147,14 @@ impl Keeper {
     /// An installation was broken off. It may have gone through: the next boot is made to stay here.
     async fn undo(&mut self) -> Next {
         let slot = self.firmware.slot().other();
-        let undone = self
-            .insist(async |rauc: &Rauc| match rauc.is_next(slot).await {
-                Ok(true) => rauc.mark("active", "booted").await,
-                Ok(false) => Ok(()),
-                Err(err) => Err(err),
-            })
-            .await;
-        if let Err(left) = undone {
-            return left;
+        match self.insist(async |rauc: &Rauc| rauc.is_next(slot).await).await {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Err(left) = self.stay().await {
+                    return left;
+                }
+            }
+            Err(left) => return left,
         }
         if let Some(open) = self.firmware.shared.open_firmware_attempt() {
             let message = "interrupted by a stop of the device or of this daemon".to_owned();
@@ -264,28 +263,35 @@ impl Keeper {
     /// What is installed is not wanted any more: the next boot stays here.
     async fn give_up(&mut self, attempt: i64, message: String) -> Next {
         self.firmware.wait_for(String::new());
-        // In efi-use-bootnext mode RAUC makes "active" the next boot and only that; made of the slot that runs, it takes
-        // the place of the one that the installation asked for, and the boot order has this slot first anyway.
-        let slot = self.firmware.slot();
-        let marked = self
-            .insist(async |rauc: &Rauc| {
-                rauc.mark("active", "booted").await?;
-                rauc.is_next(slot).await
-            })
-            .await;
-        match marked {
-            Ok(true) => {}
-            Ok(false) => {
-                warn!("the bootloader still has the withdrawn firmware as the next to boot");
-                return Next::Leave;
-            }
-            Err(left) => return left,
+        if let Err(left) = self.stay().await {
+            return left;
         }
         if !self.firmware.note(&Event::GivenUp) {
             return Next::Leave;
         }
         self.firmware.close(attempt, Outcome::RolledBack, Some(Reason::Withdrawn), message);
         Next::Look
+    }
+
+    /// The next boot stays here.
+    async fn stay(&mut self) -> Result<(), Next> {
+        // In efi-use-bootnext mode RAUC makes "active" the next boot and only that; made of the slot that runs, it takes
+        // the place of the one that the installation asked for, and the boot order has this slot first anyway.
+        let slot = self.firmware.slot();
+        let stays = self
+            .insist(async |rauc: &Rauc| {
+                rauc.mark("active", "booted").await?;
+                rauc.is_next(slot).await
+            })
+            .await?;
+        if !stays {
+            let text =
+                "the bootloader was told to stay with this firmware, and still has the other as the next to boot";
+            warn!("{text}");
+            self.firmware.shared.set_error(text.to_owned());
+            return Err(Next::Leave);
+        }
+        Ok(())
     }
 
     /// Orders a restart, and waits for it. Never comes back but to leave: told to, or because nothing comes of it.

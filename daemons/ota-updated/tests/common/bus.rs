@@ -65,6 +65,8 @@ pub enum Script {
     CannotMark,
     /// Marks good, and says that it could not.
     MarksAndDenies,
+    /// Says that the next boot is what it was told, and leaves it as it was.
+    ForgetsActive,
     /// Takes the order and never says anything again.
     Hangs,
 }
@@ -267,6 +269,7 @@ impl Rauc {
         let marked = if slot == "booted" { stage.booted } else { stage.booted.other() };
         match state.as_str() {
             "good" => stage.first = marked,
+            "active" if stage.script == Script::ForgetsActive => {}
             "active" => stage.next = Some(marked),
             _ => unreachable!(),
         }
