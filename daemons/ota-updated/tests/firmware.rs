@@ -308,6 +308,7 @@ fn what_is_withdrawn_is_not_given_up_before_the_bootloader_really_stays() {
     device.stage.lock().unwrap().script = Script::ForgetsActive;
     device.world.repo.withdraw_firmware("1.1.0");
     until("the bootloader was told again", || device.calls("mark active booted") > 1);
+    until("that is told", || device.world.shared().status().last_error.contains("still has the other"));
     assert!(matches!(device.state().state(), State::Installed { .. }));
     device.stage.lock().unwrap().script = Script::Works;
     until("it is given up", || device.state().state() == &State::Idle);
@@ -370,6 +371,9 @@ fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     device.reset();
     device.start();
     until("it is told", || device.world.shared().status().last_error.contains("capd.service: failed"));
+    // A check that finds nothing wrong does not hide it.
+    device.world.check();
+    assert!(device.world.shared().status().last_error.contains("capd.service: failed"));
     assert_eq!(device.stage.lock().unwrap().first, Slot::A);
     assert!(device.run("kept").exists() && !device.run("reboot").exists());
 }

@@ -130,13 +130,14 @@ impl Desk {
 
     /// Gives the firmware to a thread of its own, if there is anything to do about it.
     pub(crate) fn look_after(&mut self) {
-        let firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
+        let mut firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
             Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
             other => {
                 self.side = other;
                 return;
             }
         };
+        firmware.trouble.clear();
         let (commands, receiver) = unbounded_channel();
         let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
         let is_trial_boot = firmware.is_trial_boot();
@@ -194,6 +195,9 @@ impl Desk {
     /// Installs firmware, if there is any to install and it may be now; or takes up what could not go on the last time.
     pub(crate) fn check(&mut self, repository: &mut Repository, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
         let Side::Here(firmware) = &mut self.side else { return };
+        if !firmware.trouble.is_empty() {
+            remarks.push(firmware.trouble.clone());
+        }
         if firmware.start() != Start::Nothing {
             if !self.quit.load(Ordering::Relaxed) {
                 self.look_after();

@@ -288,7 +288,7 @@ impl Keeper {
             let text =
                 "the bootloader was told to stay with this firmware, and still has the other as the next to boot";
             warn!("{text}");
-            self.firmware.shared.set_error(text.to_owned());
+            self.firmware.set_trouble(text.to_owned());
             return Err(Next::Leave);
         }
         Ok(())
@@ -312,7 +312,7 @@ impl Keeper {
         let waited = RESTART.as_secs() * u64::from(ORDERS);
         let text = format!("a restart was ordered {ORDERS} times, and the device still runs after {waited} s");
         error!("{text}");
-        self.firmware.shared.set_error(text);
+        self.firmware.set_trouble(text);
         Next::Leave
     }
 
@@ -426,7 +426,7 @@ impl Keeper {
         );
         error!("{text}");
         self.firmware.keep();
-        self.firmware.shared.set_error(text);
+        self.firmware.set_trouble(text);
         Next::Leave
     }
 
@@ -471,7 +471,7 @@ impl Keeper {
             };
             warn!("{err}");
             if Instant::now() >= end {
-                self.firmware.shared.set_error(err);
+                self.firmware.set_trouble(err);
                 return Err(Next::Leave);
             }
             if self.must_quit(AGAIN).await {

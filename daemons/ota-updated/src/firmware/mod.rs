@@ -53,6 +53,8 @@ pub(crate) struct Firmware {
     store: Store,
     /// What a restart waits for, as it was told last.
     waiting_for: String,
+    /// Why what was under way could not go on, or is left as it is.
+    trouble: String,
 }
 
 impl Firmware {
@@ -67,7 +69,8 @@ impl Firmware {
         };
         let store = Store::open(&settings.places.firmware_state);
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
-        let firmware = Self { settings, shared, quit, machine, store, waiting_for: String::new() };
+        let (waiting_for, trouble) = (String::new(), String::new());
+        let firmware = Self { settings, shared, quit, machine, store, waiting_for, trouble };
         firmware.show();
         if !firmware.machine.boot.is_trial {
             firmware.tell_kept();
@@ -234,14 +237,23 @@ impl Firmware {
     /// Writes down what has happened where nothing can be done about a failure: the next start finds out again.
     fn note(&mut self, event: &Event) -> bool {
         match self.apply(event) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.trouble.clear();
+                true
+            }
             Err(err) => {
                 let text = report::chain(&err);
                 warn!("{text}");
-                self.shared.set_error(text);
+                self.set_trouble(text);
                 false
             }
         }
+    }
+
+    /// It could not go on. Checks tell it again until it does: each of them tells how it went itself.
+    fn set_trouble(&mut self, text: String) {
+        self.shared.set_error(text.clone());
+        self.trouble = text;
     }
 
     /// Whether the daemon stops.
