@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,8 @@ impl Bus {
             .stdout(Stdio::null())
             .spawn()
             .expect("dbus-daemon must be installed");
-        super::until("the bus is there", || socket.exists());
+        // The socket is there a moment before anybody listens on it.
+        super::until("the bus is there", || UnixStream::connect(&socket).is_ok());
         Self { daemon, address: format!("unix:path={}", socket.display()) }
     }
 }
