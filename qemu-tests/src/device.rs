@@ -77,6 +77,10 @@ pub struct Attempt {
     pub reason: Option<String>,
     /// The same in words.
     pub message: String,
+    /// When it began, RFC 3339 in whole seconds of UTC.
+    pub started: String,
+    /// When it ended; empty while it goes on.
+    pub ended: String,
 }
 
 impl Attempt {

@@ -21,4 +21,4 @@ mod tls;
 pub use client::Client;
 pub use download::Progress;
 pub use error::{Error, Failures};
-pub use options::{Options, SYSTEM_CA, Timeouts};
+pub use options::{Options, SLOWEST_RATE, SYSTEM_CA, Timeouts};

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// The CA bundle of Debian, and of every image of ours.
 pub const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// The slowest rate at which a transfer still counts as one, in bytes a second: slower than any link that could keep a payload
+/// current.
+pub const SLOWEST_RATE: u64 = 1024;
+
 /// How a [`crate::Client`] behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -39,8 +43,8 @@ pub struct Timeouts {
     pub stall: Duration,
     /// For one metadata file from one mirror. Default: 60 s.
     pub file: Duration,
-    /// A download may take as long as at this rate, plus `file`, over all mirrors together. Default: 1024 bytes a second:
-    /// slower than any link that could keep a payload current.
+    /// A download may take as long as at this rate, plus `file`, over all mirrors together. Default:
+    /// [`SLOWEST_RATE`].
     pub bytes_per_second: u64,
 }
 
@@ -50,7 +54,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(20),
             file: Duration::from_secs(60),
-            bytes_per_second: 1024,
+            bytes_per_second: SLOWEST_RATE,
         }
     }
 }

@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::Digest;
-    use crate::state::{Event, FirmwareState, Slot};
+    use crate::state::{Blame, Event, FirmwareState, Slot};
     use crate::target::Kind;
 
     fn version(minor: u64) -> Version {
@@ -105,7 +105,7 @@ mod tests {
     fn rejected(bundles: &[Bundle]) -> Vec<Rejected> {
         let mut state = FirmwareState::default();
         for bundle in bundles {
-            let rolled_back = Event::RolledBack { reason: "x".into(), message: String::new(), remember: true };
+            let rolled_back = Event::RolledBack { reason: "x".into(), message: String::new(), blame: Blame::Release };
             let started = Event::InstallStarted { bundle: bundle.clone(), slot: Slot::B, from: version(0) };
             for event in [started, Event::Installed { boots: 1 }, Event::Booted, rolled_back, Event::Closed] {
                 state = state.apply(&event).unwrap();

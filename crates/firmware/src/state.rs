@@ -23,6 +23,9 @@ use crate::digest::Digest;
 pub const FORMAT: u32 = 1;
 /// Most releases remembered as rolled back; the oldest is forgotten first.
 pub const MAX_REJECTED: usize = 32;
+/// How often a release may fail for a cause that says nothing about it until it counts as rejected all the same: a device must
+/// not install and restart for ever.
+pub const MAX_DOUBTS: u8 = 3;
 /// Most boots that a trial may have.
 pub const MAX_BOOTS: u8 = 10;
 /// Longest state file, in bytes: far above what the bounds allow, so that only damage is ever cut off.
@@ -89,6 +92,11 @@ impl fmt::Display for Slot {
     }
 }
 
+/// What a state means that does not say whether it is armed: every one was, before that was written down.
+fn yes() -> bool {
+    true
+}
+
 /// One published bundle: which bytes, and which words were signed about them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bundle {
@@ -127,6 +135,9 @@ pub enum State {
         slot: Slot,
         /// How often it may still be booted: at least once.
         boots_left: u8,
+        /// Whether the bootloader was told of its next boot. If not, none can have been lost.
+        #[serde(default = "yes")]
+        armed: bool,
         /// How far it got in an earlier boot.
         #[serde(default)]
         reached: String,
@@ -211,10 +222,36 @@ pub struct Rejected {
     extra: Map<String, Value>,
 }
 
+/// A release that failed, maybe by no fault of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Doubt {
+    bundle: Bundle,
+    /// How often: 1 to [`MAX_DOUBTS`].
+    times: u8,
+    #[serde(flatten)]
+    extra: Map<String, Value>,
+}
+
+/// What a rollback says about the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// It is bad, and never tried again.
+    Release,
+    /// Maybe nothing: it counts the [`MAX_DOUBTS`]th time.
+    Doubt,
+    /// Nothing.
+    Nobody,
+}
+
 /// True if one of these is the same bytes under the same signed words.
 #[must_use]
 pub fn is_rejected(rejected: &[Rejected], bundle: &Bundle) -> bool {
-    rejected.iter().any(|r| r.bundle.sha256 == bundle.sha256 && r.bundle.custom == bundle.custom)
+    rejected.iter().any(|r| is_same(&r.bundle, bundle))
+}
+
+/// True if these are the same bytes under the same signed words.
+fn is_same(one: &Bundle, other: &Bundle) -> bool {
+    (one.sha256, one.custom) == (other.sha256, other.custom)
 }
 
 /// What happened. Each is applied, and the new state written to the disk, before it is acted upon.
@@ -247,6 +284,8 @@ pub enum Event {
     },
     /// A boot of it was lost, nobody knows how: the old firmware runs, and wrote down nothing.
     BootLost,
+    /// The bootloader was told to boot it once more.
+    Armed,
     /// The trial is over: kept.
     Committed,
     /// The trial is over: undone.
@@ -256,10 +295,12 @@ pub enum Event {
         /// Why, for people.
         message: String,
         /// Whether the release is to blame.
-        remember: bool,
+        blame: Blame,
     },
     /// The old firmware runs again and has taken note.
     Closed,
+    /// Its slot was booted, and holds other firmware.
+    Replaced,
 }
 
 impl fmt::Display for Event {
@@ -272,9 +313,11 @@ impl fmt::Display for Event {
             Self::Booted => f.write_str("booted"),
             Self::Reached { text } => write!(f, "reached: {text}"),
             Self::BootLost => f.write_str("boot lost"),
+            Self::Armed => f.write_str("armed"),
             Self::Committed => f.write_str("committed"),
             Self::RolledBack { reason, .. } => write!(f, "rolled back: {reason}"),
             Self::Closed => f.write_str("closed"),
+            Self::Replaced => f.write_str("replaced by other firmware"),
         }
     }
 }
@@ -291,6 +334,9 @@ pub struct IllegalTransition {
 
 /// Reason kept for a release whose boots were all lost.
 pub const BOOT_FAILED: &str = "boot_failed";
+
+/// Reason kept for a release whose slot held other firmware each time that it was booted.
+pub const REPLACED: &str = "replaced";
 
 /// What is known when the daemon starts, beside the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -316,6 +362,8 @@ pub enum Start {
     Undo,
     /// Ask the bootloader: if the new slot is still next, its boot has not been had; else it is lost.
     Ask,
+    /// A boot of it was lost, and the bootloader is to be told of the next one.
+    Arm,
     /// The order to boot the old firmware was not carried out yet.
     LeaveAgain,
     /// The old firmware is back, and the new one had written down why.
@@ -328,6 +376,8 @@ pub enum Start {
 pub struct FirmwareState {
     state: State,
     rejected: Vec<Rejected>,
+    /// Releases that failed less than [`MAX_DOUBTS`] times, maybe by no fault of their own; oldest first.
+    doubts: Vec<Doubt>,
     /// Version in the slot that is not running, as far as is known.
     other: Option<Version>,
     /// Version that ran when what is under way began.
@@ -345,6 +395,8 @@ struct Raw {
     state: State,
     #[serde(default)]
     rejected: Vec<Rejected>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<Doubt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -385,6 +437,7 @@ impl Default for FirmwareState {
         Self {
             state: State::Idle,
             rejected: Vec::new(),
+            doubts: Vec::new(),
             other: None,
             from: None,
             format: FORMAT,
@@ -457,10 +510,14 @@ impl FirmwareState {
         is_rejected(&self.rejected, bundle)
     }
 
-    /// What to do about this state in this boot. `boots` is how many boots a trial has.
+    /// What to do about this state in this boot of this version. `boots` is how many boots a trial has.
     #[must_use]
-    pub fn at_start(&self, boot: Boot, boots: u8) -> Start {
+    pub fn at_start(&self, boot: Boot, running: &Version, boots: u8) -> Start {
         let here = self.state.slot() == Some(boot.slot);
+        if here && self.state.bundle().is_some_and(|bundle| bundle.version != *running) {
+            // Nothing of what was written down is about what runs.
+            return Start::Catch(Event::Replaced);
+        }
         match (&self.state, here, boot.is_trial) {
             (State::Idle, _, false) => Start::Nothing,
             (State::Idle, _, true) => Start::Adopt,
@@ -474,6 +531,7 @@ impl FirmwareState {
             (State::Trial { .. }, true, true) => Start::Trial,
             (State::RolledBack { .. }, true, true) => Start::LeaveAgain,
             (State::Installing { .. }, false, _) => Start::Undo,
+            (State::Installed { armed: false, .. }, false, _) => Start::Arm,
             (State::Installed { .. } | State::Trial { .. }, false, _) => Start::Ask,
             (State::RolledBack { .. }, false, _) => Start::Close,
         }
@@ -491,38 +549,48 @@ impl FirmwareState {
             (Event::InstallFailed, State::Installing { .. }) => State::Idle,
             (Event::Installed { boots }, State::Installing { bundle, slot }) if (1..=MAX_BOOTS).contains(boots) => {
                 next.other = Some(bundle.version.clone());
-                State::Installed { bundle, slot, boots_left: *boots, reached: String::new() }
+                State::Installed { bundle, slot, boots_left: *boots, armed: true, reached: String::new() }
             }
             (Event::GivenUp, State::Installed { .. }) => State::Idle,
-            (Event::Booted, State::Installed { bundle, slot, boots_left, reached }) => {
+            (Event::Booted, State::Installed { bundle, slot, boots_left, reached, .. }) => {
                 State::Trial { bundle, slot, boots_left: boots_left.saturating_sub(1), reached }
             }
             (Event::Reached { text }, State::Trial { bundle, slot, boots_left, .. }) => {
                 State::Trial { bundle, slot, boots_left, reached: shorten(text, MAX_TEXT) }
             }
-            (Event::BootLost, State::Installed { bundle, slot, boots_left, reached }) if boots_left > 1 => {
-                State::Installed { bundle, slot, boots_left: boots_left - 1, reached }
+            (Event::BootLost, State::Installed { armed: false, .. }) => return Err(illegal()),
+            (Event::BootLost, State::Installed { bundle, slot, boots_left, reached, .. }) if boots_left > 1 => {
+                State::Installed { bundle, slot, boots_left: boots_left - 1, armed: false, reached }
             }
             (Event::BootLost, State::Trial { bundle, slot, boots_left, reached }) if boots_left > 0 => {
-                State::Installed { bundle, slot, boots_left, reached }
+                State::Installed { bundle, slot, boots_left, armed: false, reached }
+            }
+            (Event::Armed, State::Installed { bundle, slot, boots_left, reached, .. }) => {
+                State::Installed { bundle, slot, boots_left, armed: true, reached }
             }
             (Event::BootLost, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
-                next.remember(Rejected { bundle, reason: BOOT_FAILED.to_owned(), extra: Map::new() });
+                next.blame(Blame::Release, &bundle, BOOT_FAILED);
                 State::Idle
             }
-            (Event::Committed, State::Installed { .. } | State::Trial { .. }) => {
+            (Event::Committed, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
+                next.doubts.retain(|doubt| !is_same(&doubt.bundle, &bundle));
                 next.other = self.from.clone();
                 State::Idle
             }
-            (Event::RolledBack { reason, message, remember }, State::Trial { bundle, slot, .. }) => {
+            (Event::RolledBack { reason, message, blame }, State::Trial { bundle, slot, .. }) => {
                 let reason = shorten(reason, MAX_REASON);
-                if *remember {
-                    let (bundle, reason) = (bundle.clone(), reason.clone());
-                    next.remember(Rejected { bundle, reason, extra: Map::new() });
-                }
+                next.blame(*blame, &bundle, &reason);
                 State::RolledBack { bundle, slot, reason, message: shorten(message, MAX_TEXT) }
             }
             (Event::Closed, State::RolledBack { .. }) => State::Idle,
+            (Event::Replaced, state) if state != State::Idle => {
+                // An image that says another version than its bundle looks the same. What was undone is judged already.
+                if let (Some(bundle), false) = (state.bundle(), matches!(state, State::RolledBack { .. })) {
+                    next.blame(Blame::Doubt, bundle, REPLACED);
+                }
+                next.other = self.from.clone();
+                State::Idle
+            }
             _ => return Err(illegal()),
         };
         Ok(next)
@@ -532,6 +600,24 @@ impl FirmwareState {
     #[must_use]
     pub fn from(&self) -> Option<&Version> {
         self.from.as_ref()
+    }
+
+    fn blame(&mut self, blame: Blame, bundle: &Bundle, reason: &str) {
+        let at = self.doubts.iter().position(|doubt| is_same(&doubt.bundle, bundle));
+        let times = at.map_or(0, |at| self.doubts[at].times).saturating_add(1);
+        match blame {
+            Blame::Nobody => {}
+            Blame::Doubt if times < MAX_DOUBTS => {
+                let extra = at.map_or_else(Map::new, |at| self.doubts.remove(at).extra);
+                self.doubts.push(Doubt { bundle: bundle.clone(), times, extra });
+                let surplus = self.doubts.len().saturating_sub(MAX_REJECTED);
+                self.doubts.drain(..surplus);
+            }
+            Blame::Doubt | Blame::Release => {
+                self.doubts.retain(|doubt| !is_same(&doubt.bundle, bundle));
+                self.remember(Rejected { bundle: bundle.clone(), reason: reason.to_owned(), extra: Map::new() });
+            }
+        }
     }
 
     fn remember(&mut self, rejected: Rejected) {
@@ -562,16 +648,18 @@ impl TryFrom<Raw> for FirmwareState {
         let mut rejected = raw.rejected;
         let surplus = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..surplus);
-        let Raw { format, min_reader, state, other, from, extra, .. } = raw;
-        Ok(Self { state, rejected, other, from, format, min_reader, extra })
+        let Raw { format, min_reader, state, mut doubts, other, from, extra, .. } = raw;
+        let surplus = doubts.len().saturating_sub(MAX_REJECTED);
+        doubts.drain(..surplus);
+        Ok(Self { state, rejected, doubts, other, from, format, min_reader, extra })
     }
 }
 
 impl From<FirmwareState> for Raw {
     fn from(state: FirmwareState) -> Self {
         // A newer writer's format number is kept with its fields: they are still there for it.
-        let FirmwareState { state, rejected, other, from, format, min_reader, extra } = state;
-        Self { format, min_reader, state, rejected, other, from, extra }
+        let FirmwareState { state, rejected, doubts, other, from, format, min_reader, extra } = state;
+        Self { format, min_reader, state, rejected, doubts, other, from, extra }
     }
 }
 

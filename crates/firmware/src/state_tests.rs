@@ -14,8 +14,8 @@ fn started(minor: u64) -> Event {
     Event::InstallStarted { bundle: bundle(minor), slot: Slot::B, from: Version::new(1, 0, 0) }
 }
 
-fn rolled_back(remember: bool) -> Event {
-    Event::RolledBack { reason: "daemon_not_ready".into(), message: "capd".into(), remember }
+fn rolled_back(blame: Blame) -> Event {
+    Event::RolledBack { reason: "daemon_not_ready".into(), message: "capd".into(), blame }
 }
 
 fn after(events: &[Event]) -> FirmwareState {
@@ -26,6 +26,8 @@ const BOOTS: u8 = 2;
 const HERE: Boot = Boot { slot: Slot::B, is_trial: true };
 const BACK: Boot = Boot { slot: Slot::A, is_trial: false };
 const FIRST: Boot = Boot { slot: Slot::B, is_trial: false };
+const OLD: Version = Version::new(1, 0, 0);
+const NEW: Version = Version::new(1, 1, 0);
 
 #[test]
 fn a_good_update_is_committed_and_the_other_slot_has_what_ran_before() {
@@ -40,7 +42,7 @@ fn every_start_knows_what_to_do() {
     let installing = after(&[started(1)]);
     let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
     let trial = installed.apply(&Event::Booted).unwrap();
-    let undone = trial.apply(&rolled_back(true)).unwrap();
+    let undone = trial.apply(&rolled_back(Blame::Release)).unwrap();
     let committed = Start::Catch(Event::Committed);
     for (state, boot, start) in [
         (&FirmwareState::default(), BACK, Start::Nothing),
@@ -58,7 +60,8 @@ fn every_start_knows_what_to_do() {
         (&undone, HERE, Start::LeaveAgain),
         (&undone, FIRST, Start::Catch(Event::Closed)),
     ] {
-        let found = state.at_start(boot, BOOTS);
+        let running = if boot.slot == Slot::A { OLD } else { NEW };
+        let found = state.at_start(boot, &running, BOOTS);
         assert_eq!(found, start, "{} {boot:?}", state.state());
         if let Start::Catch(event) = found {
             assert!(state.apply(&event).is_ok());
@@ -67,11 +70,33 @@ fn every_start_knows_what_to_do() {
 }
 
 #[test]
+fn other_firmware_in_the_slot_is_adopted_and_not_taken_for_what_was_installed() {
+    let installing = after(&[started(1)]);
+    let installed = installing.apply(&Event::Installed { boots: BOOTS }).unwrap();
+    let trial = installed.apply(&Event::Booted).unwrap();
+    let undone = trial.apply(&rolled_back(Blame::Release)).unwrap();
+    for state in [installing, installed, trial, undone] {
+        for boot in [HERE, FIRST] {
+            assert_eq!(state.at_start(boot, &Version::new(1, 0, 9), BOOTS), Start::Catch(Event::Replaced));
+        }
+        let replaced = state.apply(&Event::Replaced).unwrap();
+        assert_eq!((replaced.state(), replaced.other()), (&State::Idle, Some(&OLD)));
+        assert_eq!(replaced.rejected(), state.rejected());
+    }
+    assert!(FirmwareState::default().apply(&Event::Replaced).is_err());
+}
+
+#[test]
 fn a_lost_boot_is_tried_again_until_none_is_left() {
     let mut state = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
     state = state.apply(&Event::Reached { text: "every daemon is ready".into() }).unwrap();
     state = state.apply(&Event::BootLost).unwrap();
     assert!(matches!(state.state(), State::Installed { boots_left: 1, reached, .. } if reached.contains("ready")));
+    // Until the bootloader is told of the next one, there is none that could be lost.
+    assert_eq!(state.at_start(BACK, &OLD, BOOTS), Start::Arm);
+    assert!(state.apply(&Event::BootLost).is_err());
+    state = state.apply(&Event::Armed).unwrap();
+    assert_eq!(state.at_start(BACK, &OLD, BOOTS), Start::Ask);
     state = state.apply(&Event::Booted).unwrap().apply(&Event::BootLost).unwrap();
     assert_eq!(state.state(), &State::Idle);
     assert_eq!(state.rejected()[0].reason, BOOT_FAILED);
@@ -81,10 +106,31 @@ fn a_lost_boot_is_tried_again_until_none_is_left() {
 #[test]
 fn a_rollback_is_remembered_only_if_the_release_is_to_blame() {
     let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
-    assert!(trial.apply(&rolled_back(false)).unwrap().rejected().is_empty());
-    let state = trial.apply(&rolled_back(true)).unwrap();
+    assert!(trial.apply(&rolled_back(Blame::Nobody)).unwrap().rejected().is_empty());
+    let state = trial.apply(&rolled_back(Blame::Release)).unwrap();
     assert_eq!(state.rejected().len(), 1);
     assert!(matches!(state.state(), State::RolledBack { message, .. } if message == "capd"));
+}
+
+#[test]
+fn a_doubt_counts_the_third_time_unless_it_was_kept_meanwhile() {
+    let once = |state: &FirmwareState, end: &[Event]| {
+        let events = [started(1), Event::Installed { boots: 2 }, Event::Booted];
+        events.iter().chain(end).fold(state.clone(), |state, event| state.apply(event).unwrap())
+    };
+    let fails = [rolled_back(Blame::Doubt), Event::Closed];
+    let twice = once(&once(&FirmwareState::default(), &fails), &fails);
+    assert!(twice.rejected().is_empty());
+    assert_eq!(FirmwareState::from_json(&twice.to_json().unwrap()).unwrap(), twice);
+    let replaced = once(&twice, &[Event::Replaced]);
+    assert_eq!(replaced.rejected()[0].reason, REPLACED);
+    let rejected = once(&twice, &fails);
+    assert!(rejected.is_rejected(&bundle(1)) && rejected.doubts.is_empty());
+    assert_eq!(rejected.rejected()[0].reason, "daemon_not_ready");
+    // Kept once, it begins anew; and others are not concerned.
+    let kept = once(&twice, &[Event::Committed]);
+    assert!(kept.doubts.is_empty() && once(&kept, &fails).rejected().is_empty());
+    assert!(!rejected.is_rejected(&bundle(2)));
 }
 
 #[test]
@@ -105,10 +151,20 @@ fn fields_of_newer_formats_are_carried_along() {
 }
 
 #[test]
+fn a_state_that_does_not_say_whether_it_is_armed_is() {
+    let state = after(&[started(1), Event::Installed { boots: 2 }]);
+    let mut value: Value = serde_json::from_slice(&state.to_json().unwrap()).unwrap();
+    assert_eq!(value["state"].as_object_mut().unwrap().remove("armed"), Some(json!(true)));
+    assert_eq!(FirmwareState::from_json(value.to_string().as_bytes()).unwrap(), state);
+    let lost = after(&[started(1), Event::Installed { boots: 2 }, Event::BootLost]);
+    assert_eq!(FirmwareState::from_json(&lost.to_json().unwrap()).unwrap(), lost);
+}
+
+#[test]
 fn of_a_state_that_is_too_new_or_unknown_the_rejected_are_salvaged() {
     let trial = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]);
     let mut value: Value =
-        serde_json::from_slice(&trial.apply(&rolled_back(true)).unwrap().to_json().unwrap()).unwrap();
+        serde_json::from_slice(&trial.apply(&rolled_back(Blame::Release)).unwrap().to_json().unwrap()).unwrap();
     value["rejected"].as_array_mut().unwrap().push(json!({"something": "else"}));
     value["state"] = json!({"name": "floating"});
     let bytes = value.to_string();
@@ -145,12 +201,15 @@ struct Device {
     /// Version (minor) in each slot, and whether it is whole.
     slots: [(u64, bool); 2],
     boots: u32,
+    /// Boots of what was installed last, since then.
+    had: u8,
 }
 
 impl Device {
     fn reset(&mut self) {
         self.booted = self.next.take().unwrap_or(self.first);
         self.boots += 1;
+        self.had += u8::from(self.disk.state().slot() == Some(self.booted));
     }
 
     fn boot(&self) -> Boot {
@@ -162,7 +221,24 @@ impl Device {
     }
 
     fn apply(&mut self, event: &Event) {
+        if *event == Event::Committed {
+            let bundle = self.disk.state().bundle().unwrap();
+            assert_eq!(bundle.version.minor, self.running(), "something else is committed: {self:?}");
+        }
+        let known = self.disk.rejected().len();
         self.disk = self.disk.apply(event).unwrap();
+        match event {
+            Event::InstallStarted { .. } => self.had = 0,
+            Event::BootLost if self.disk.rejected().len() > known => {
+                assert!(self.had >= BOOTS, "boots are counted that it never had: {self:?}");
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody puts the first version, whole, into the slot that does not run.
+    fn replace(&mut self) {
+        self.slots[self.booted.other() as usize] = (0, true);
     }
 }
 
@@ -172,7 +248,11 @@ enum Nature {
     Good,
     Bad,
     Dead,
+    /// Well, but its bootloader cannot be told.
+    Unmarkable,
 }
+
+const NATURES: [Nature; 4] = [Nature::Good, Nature::Bad, Nature::Dead, Nature::Unmarkable];
 
 /// One step of the daemon, as the edges do it, after a start or between two; the reset comes anywhere between steps.
 fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
@@ -181,7 +261,7 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         return device.reset();
     }
     if *fresh {
-        match device.disk.at_start(device.boot(), BOOTS) {
+        match device.disk.at_start(device.boot(), &Version::new(1, device.running(), 0), BOOTS) {
             Start::Nothing | Start::Trial | Start::Adopt => *fresh = false,
             Start::Catch(event) => device.apply(&event),
             Start::Undo => {
@@ -189,9 +269,9 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
                 device.apply(&Event::InstallFailed);
             }
             Start::Ask if device.next == device.disk.state().slot() => *fresh = false,
-            Start::Ask => {
-                device.apply(&Event::BootLost);
-            }
+            Start::Ask => device.apply(&Event::BootLost),
+            Start::Arm if device.next != device.disk.state().slot() => device.next = device.disk.state().slot(),
+            Start::Arm => device.apply(&Event::Armed),
             Start::LeaveAgain => device.reset(),
             Start::Close => device.apply(&Event::Closed),
         }
@@ -211,10 +291,10 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         State::Installing { slot, .. } if !device.slots[slot as usize].1 => device.slots[slot as usize].1 = true,
         State::Installing { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
         State::Installing { .. } => device.apply(&Event::Installed { boots: BOOTS }),
-        State::Installed { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
         State::Installed { .. } => device.apply(&Event::Booted),
         State::Trial { .. } if !here => device.reset(),
-        State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(true)),
+        State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(Blame::Release)),
+        State::Trial { .. } if nature == Nature::Unmarkable => device.apply(&rolled_back(Blame::Doubt)),
         State::Trial { .. } if device.first != device.booted => device.first = device.booted,
         State::Trial { .. } => device.apply(&Event::Committed),
         State::RolledBack { .. } => device.reset(),
@@ -222,16 +302,17 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
 }
 
 proptest! {
-    /// Whatever the firmware does and wherever the power goes: what comes first in the boot order is always whole and was
-    /// once well, and with the power on the device ends with the best version that is not bad.
+    /// Whatever the firmware does, wherever the power goes, and whatever somebody puts into the slot that does not run: what
+    /// comes first in the boot order is always whole and was once well, nothing is committed but what runs, no boot is counted
+    /// that was not had, and with the power on the device ends with the best version that is not bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
-        natures in prop::collection::vec(prop::sample::select(vec![Nature::Good, Nature::Bad, Nature::Dead]), 1..4),
-        cuts in prop::collection::vec(0..12usize, 0..8),
+        natures in prop::collection::vec(prop::sample::select(NATURES.to_vec()), 1..4),
+        cuts in prop::collection::vec((0..12usize, prop::bool::weighted(0.2)), 0..8),
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
         let mut device = Device {
-            disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0,
+            disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0, had: 0,
         };
         let mut fresh = true;
         let check = |device: &Device| {
@@ -242,18 +323,21 @@ proptest! {
             prop_assert!(FirmwareState::from_json(&device.disk.to_json().unwrap()).unwrap() == device.disk);
             Ok(())
         };
-        for cut in cuts {
+        for (cut, is_replaced) in cuts {
             for _ in 0..cut {
                 let boots = device.boots;
                 step(&mut device, &natures, &mut fresh);
                 fresh |= device.boots != boots;
                 check(&device)?;
             }
+            if is_replaced {
+                device.replace();
+            }
             device.reset();
             fresh = true;
             check(&device)?;
         }
-        for _ in 0..100 {
+        for _ in 0..300 {
             let boots = device.boots;
             step(&mut device, &natures, &mut fresh);
             fresh |= device.boots != boots;

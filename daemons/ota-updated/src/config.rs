@@ -11,6 +11,7 @@ use iotwasm_payload::{PayloadId, Wanted, slot};
 use serde::Deserialize;
 
 use crate::args::Folders;
+use crate::firmware::trial::LONGEST;
 use crate::firmware::when::Window;
 
 /// The name of the settings file, and of the daemon.
@@ -29,7 +30,8 @@ pub struct Config {
     pub poll_interval_s: u64,
     /// How far a check is moved at random, either way, in percent of the interval. Default 20; 0 to 100.
     pub poll_jitter_percent: u8,
-    /// Longest random pause before the first check after a start, in seconds. Default 10; 0 to 86 400.
+    /// Longest random pause before the first check after a start, in seconds; in a trial of firmware there is none. Default 10;
+    /// 0 to 86 400.
     pub first_check_s: u64,
     /// How often a trial may be started: a reboot, a crash of this daemon or of the supervisor costs one. Default 3;
     /// 1 to 10.
@@ -63,7 +65,8 @@ pub struct FirmwareConfig {
     /// How often new firmware may be booted until it is kept. Default 2; 1 to 10.
     pub trial_boots: u8,
     /// How long everything must be well on new firmware, without a break, until it is kept, in seconds. Default 120; 1 to
-    /// 1200.
+    /// 1200. This, `ready_within_s` and (if it counts) `server_within_s` are at most 1680 together: a trial boot is ended from
+    /// outside after half an hour.
     pub confirmation_s: u64,
     /// How long it may take until everything is well for the first time, in seconds. Default 300; 1 to 1200.
     pub ready_within_s: u64,
@@ -98,10 +101,14 @@ impl Default for FirmwareConfig {
 impl FirmwareConfig {
     fn validate(&self) -> Result<(), Error> {
         within("firmware.trial_boots", self.trial_boots.into(), 1, state::MAX_BOOTS.into())?;
-        // All of them below the half hour after which a trial boot is ended from outside.
         within("firmware.confirmation_s", self.confirmation_s, 1, 1200)?;
         within("firmware.ready_within_s", self.ready_within_s, 1, 1200)?;
         within("firmware.server_within_s", self.server_within_s, 1, 1200)?;
+        let server = if self.require_server { self.server_within_s } else { 0 };
+        let sum = Duration::from_secs(self.ready_within_s + self.confirmation_s + server);
+        if sum > LONGEST {
+            return Err(Error::TrialTooLong { sum, with_server: self.require_server });
+        }
         within("firmware.delay_max_s", self.delay_max_s, 0, 604_800)?;
         within("firmware.minimum_battery_percent", self.minimum_battery_percent.into(), 0, 100)
     }
@@ -146,6 +153,18 @@ pub enum Error {
         min: u64,
         /// Most.
         max: u64,
+    },
+    /// A trial of firmware could not be decided before it is ended from outside.
+    #[error(
+        "firmware.ready_within_s + firmware.confirmation_s{} is {} s; it must be at most {} s, because a trial boot is ended \
+         after half an hour",
+        if *with_server { " + firmware.server_within_s" } else { "" }, sum.as_secs(), LONGEST.as_secs()
+    )]
+    TrialTooLong {
+        /// What the settings come to.
+        sum: Duration,
+        /// Whether the server counts.
+        with_server: bool,
     },
     /// A repository's URL is none.
     #[error("repositories: {url:?} is no http:// or https:// URL")]
@@ -298,9 +317,21 @@ mod tests {
             ("repository = \"http://x\"", "repository"),
             ("[firmware]\ntrial_boots = 11", "firmware.trial_boots"),
             ("[firmware]\nwindows = [\"2-4\"]", "2-4"),
+            ("[firmware]\nready_within_s = 661", "server_within_s is 1681 s; it must be at most 1680 s"),
+            (
+                "[firmware]\nrequire_server = false\nready_within_s = 1200\nconfirmation_s = 481",
+                "confirmation_s is 1681 s",
+            ),
         ] {
             let err = load_with(&[("etc/ota-updated.toml", text)]).unwrap_err();
             assert!(chain(&err).contains(key), "{}", chain(&err));
+        }
+    }
+
+    #[test]
+    fn the_times_of_a_trial_may_add_up_to_its_whole_length() {
+        for text in ["ready_within_s = 660", "require_server = false\nready_within_s = 1200\nconfirmation_s = 480"] {
+            load_with(&[("etc/ota-updated.toml", &format!("[firmware]\n{text}"))]).unwrap();
         }
     }
 

@@ -45,6 +45,12 @@ impl Schedule {
         self.moved(pause, random)
     }
 
+    /// The same where time runs out: as after the first failure, each time.
+    pub fn after_failure_in_haste(&mut self, random: u64) -> Duration {
+        self.failures = 0;
+        self.after_failure(random)
+    }
+
     fn moved(&self, pause: Duration, random: u64) -> Duration {
         let reach = f64::from(self.jitter_percent) / 100.0;
         pause.mul_f64(1.0 - reach + 2.0 * reach * unit(random))
@@ -95,6 +101,12 @@ mod tests {
         assert_eq!(pauses, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
         assert_eq!(s.after_success(0), HOUR);
         assert_eq!(s.after_failure(0).as_secs(), 30);
+    }
+
+    #[test]
+    fn in_haste_no_pause_grows() {
+        let mut s = Schedule::new(HOUR, 0, Duration::ZERO);
+        assert_eq!([(); 3].map(|()| s.after_failure_in_haste(0).as_secs()), [30; 3]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! it is told of a withdrawal: there are never two trials of one payload.
 //!
 //! Firmware is installed after the payloads. From then on until it is kept or undone, a thread of its own looks after it, and
-//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round.
+//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round. Only
+//! when that thread could not go on, and no firmware is in its trial, a check does the payloads first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,8 +130,10 @@ impl Worker {
 
     /// Works until it is told to quit.
     pub fn run(mut self) {
+        // The time that a trial of firmware has to reach the repository runs already.
+        let pause = if self.firmware.is_trial_boot() { Duration::ZERO } else { self.schedule.first(random()) };
         self.take_up();
-        let mut next = Instant::now() + self.schedule.first(random());
+        let mut next = Instant::now() + pause;
         loop {
             let idle = self.settings.config.repositories.is_empty();
             self.shared.set_next_check((!idle).then_some(next));
@@ -138,7 +141,10 @@ impl Worker {
             self.pulse.alive(wait);
             let order = match self.orders.recv_timeout(wait) {
                 Ok(order) => order,
-                Err(RecvTimeoutError::Timeout) if idle => continue,
+                Err(RecvTimeoutError::Timeout) if idle => {
+                    self.firmware.look_after();
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => Order::CheckNow,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
@@ -263,7 +269,8 @@ impl Worker {
     fn firmware_ended(&mut self) -> bool {
         let is_over = self.firmware.ended();
         // Trials of payloads that waited for it are taken up by the next check; without a repository there is none.
-        if self.settings.config.repositories.is_empty() && self.firmware.is_quiet() {
+        let may_try = self.firmware.is_quiet() && !self.firmware.is_trial_boot();
+        if self.settings.config.repositories.is_empty() && may_try {
             self.take_up_trials();
         }
         is_over
@@ -293,6 +300,7 @@ impl Worker {
         self.installer.rest();
         let pause = match &result {
             Ok(_) => self.schedule.after_success(random()),
+            Err(_) if self.firmware.is_trial_boot() => self.schedule.after_failure_in_haste(random()),
             Err(_) => self.schedule.after_failure(random()),
         };
         self.shared.check_ended(match result {
@@ -311,6 +319,8 @@ impl Worker {
             }
             let attempt = crate::journal::blank("", failure.outcome, failure.message.clone(), &now_text());
             self.shared.note(Attempt { level: Level::Repository, ..attempt });
+            // What goes on with the firmware needs no repository.
+            self.firmware.look_after();
             return Err(failure.message);
         }
         // While the repository was asked, trials may have ended.
@@ -330,9 +340,8 @@ impl Worker {
             }
         }
         let (mut plans, mut errors, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
-        self.firmware.look_after();
+        let may_try = self.firmware.begin_check();
         self.firmware.tell(self.installer.repository());
-        let may_try = self.firmware.is_quiet();
         let settings = Arc::clone(&self.settings);
         for wanted in &settings.wanted {
             if let Some(running) = self.trials.get_mut(wanted.id.as_str()) {

@@ -75,6 +75,14 @@ fn a_daemon_that_is_not_ready_undoes_it() {
 }
 
 #[test]
+fn an_image_that_requires_no_unit_is_undone() {
+    let mut device = in_trial("1.1.0", |device| {
+        device.stage.lock().unwrap().units.retain(|name, _| name == "sysinit.target");
+    });
+    is_undone(&mut device, Reason::DaemonNotReady, "boot-complete.target requires no unit");
+}
+
+#[test]
 fn a_daemon_that_fails_after_it_was_ready_undoes_it() {
     let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
     until(
@@ -112,9 +120,43 @@ fn a_server_that_cannot_be_reached_undoes_it() {
 }
 
 #[test]
-fn a_bootloader_that_cannot_be_told_undoes_it() {
+fn a_trial_does_not_wait_for_its_first_check() {
+    let device = in_trial("1.1.0", |device| device.world.config.first_check_s = 86_400);
+    device.until_kept("1.1.0");
+}
+
+#[test]
+fn a_bootloader_that_cannot_be_told_undoes_it_and_it_is_tried_again() {
     let mut device = in_trial("1.1.0", |device| device.stage.lock().unwrap().script = Script::CannotMark);
-    is_undone(&mut device, Reason::MarkFailed, "could not mark it good");
+    let attempt = device.until_outcome(Outcome::RolledBack);
+    assert_eq!(attempt.reason, Some(Reason::MarkFailed));
+    assert!(attempt.message.contains("could not mark it good"), "{}", attempt.message);
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.stage.lock().unwrap().script = Script::Works;
+    device.restart();
+    device.until_kept("1.0.0");
+    assert!(device.info().rejected.is_empty());
+    device.restart();
+    device.until_kept("1.1.0");
+    assert_eq!(device.attempts().len(), 2, "{:?}", device.attempts());
+}
+
+#[test]
+fn what_was_marked_good_although_that_seemed_to_fail_does_not_come_up_again() {
+    let mut device = in_trial("1.1.0", |device| device.stage.lock().unwrap().script = Script::MarksAndDenies);
+    let attempt = device.until_outcome(Outcome::RolledBack);
+    assert_eq!(attempt.reason, Some(Reason::MarkFailed));
+    assert_eq!(device.stage.lock().unwrap().first, Slot::B);
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.stage.lock().unwrap().script = Script::Works;
+    device.world.config.firmware.enabled = false;
+    device.reset();
+    assert_eq!(device.stage.lock().unwrap().booted, Slot::A);
+    device.start();
+    // It is not the first, and makes itself that.
+    device.until_kept("1.0.0");
+    assert_eq!(device.stage.lock().unwrap().first, Slot::A);
+    assert_eq!(device.state().state(), &State::Idle);
 }
 
 #[test]
@@ -151,6 +193,23 @@ fn a_boot_that_is_lost_is_tried_again_until_none_is_left() {
     assert!(device.info().rejected[0].contains("boot_failed"));
     device.world.check();
     assert_eq!(device.calls("install"), 1);
+}
+
+#[test]
+fn a_stop_before_the_bootloader_is_told_of_the_next_boot_costs_none() {
+    let mut device = in_trial("1.1.0", |_| {});
+    device.world.stop();
+    device.reset();
+    device.stage.lock().unwrap().script = Script::CannotMark;
+    device.start();
+    until("the boot is lost", || device.calls("mark active") > 0);
+    assert!(matches!(device.state().state(), State::Installed { boots_left: 1, armed: false, .. }));
+    // Twice over: the stop, and the power cut.
+    device.world.stop();
+    device.reset();
+    device.stage.lock().unwrap().script = Script::Works;
+    device.start().restart();
+    device.until_kept("1.1.0");
 }
 
 #[test]
@@ -237,6 +296,26 @@ fn what_is_withdrawn_before_its_first_boot_is_given_up() {
 }
 
 #[test]
+fn what_is_withdrawn_is_not_given_up_before_the_bootloader_really_stays() {
+    let mut device = Device::new();
+    device.world.config.firmware.delay_max_s = 3600;
+    device.world.repo.release("blinky", "1.0.0");
+    device.start();
+    device.world.until_committed("1.0.0");
+    device.world.supervisor.hold("blinky", 3600);
+    device.world.repo.release_firmware("1.1.0");
+    until("it waits", || !device.info().waiting_for.is_empty());
+    device.stage.lock().unwrap().script = Script::ForgetsActive;
+    device.world.repo.withdraw_firmware("1.1.0");
+    until("the bootloader was told again", || device.calls("mark active booted") > 1);
+    until("that is told", || device.world.shared().status().last_error.contains("still has the other"));
+    assert!(matches!(device.state().state(), State::Installed { .. }));
+    device.stage.lock().unwrap().script = Script::Works;
+    until("it is given up", || device.state().state() == &State::Idle);
+    assert_eq!(device.stage.lock().unwrap().next, Some(Slot::A));
+}
+
+#[test]
 fn a_withdrawn_release_that_runs_gives_way_to_a_lower_one() {
     let mut device = Device::new();
     device.world.repo.release_firmware("1.0.0");
@@ -266,6 +345,25 @@ fn what_runs_though_nobody_committed_it_is_kept_if_it_is_well() {
 }
 
 #[test]
+fn other_firmware_in_the_slot_is_not_taken_for_what_was_installed() {
+    let mut device = Device::new();
+    device.world.repo.release_firmware("1.1.0");
+    device.start();
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.world.stop();
+    device.stage.lock().unwrap().slots[1] = Some("1.1.1".into());
+    device.reset();
+    device.start();
+    device.until_kept("1.1.1");
+    let attempt = device.attempts().remove(0);
+    assert_eq!((attempt.version.as_str(), attempt.outcome), ("1.1.0", Outcome::Failed));
+    assert!(attempt.message.contains("another firmware (1.1.1) was put into its slot"), "{}", attempt.message);
+    assert_eq!(device.attempts().len(), 1, "{:?}", device.attempts());
+    assert!(device.state().rejected().is_empty());
+    assert_eq!(device.stage.lock().unwrap().first, Slot::B);
+}
+
+#[test]
 fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     let mut device = Device::new();
     device.stage.lock().unwrap().next = Some(Slot::B);
@@ -273,6 +371,9 @@ fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     device.reset();
     device.start();
     until("it is told", || device.world.shared().status().last_error.contains("capd.service: failed"));
+    // A check that finds nothing wrong does not hide it.
+    device.world.check();
+    assert!(device.world.shared().status().last_error.contains("capd.service: failed"));
     assert_eq!(device.stage.lock().unwrap().first, Slot::A);
     assert!(device.run("kept").exists() && !device.run("reboot").exists());
 }

@@ -12,7 +12,7 @@ use common::until;
 use common::web::Web;
 use iotwasm_api::ota::{Attempt, Outcome};
 use iotwasm_firmware::Digest;
-use iotwasm_firmware::state::State;
+use iotwasm_firmware::state::{Bundle, Event, FirmwareState, Slot, State};
 
 /// The next check must end like this, with these words, and with nothing changed that boots.
 #[track_caller]
@@ -251,6 +251,26 @@ fn a_rauc_that_dies_or_is_busy_is_a_failure_and_not_a_refusal() {
 }
 
 #[test]
+fn a_rauc_that_dies_each_time_is_tried_three_times() {
+    let mut device = Device::new();
+    device.stage.lock().unwrap().script = Script::Dies;
+    device.world.repo.release_firmware("1.1.0");
+    device.start();
+    for times in 1..=3 {
+        until("it dies", || device.calls("died") == times);
+        device.services = None;
+        device.stage.lock().unwrap().calls.push("started again".into());
+        device.services = Some(common::bus::Services::start(&device.bus.address, &device.stage));
+    }
+    until("it is refused", || {
+        device.attempts()[0].outcome == Outcome::Refused && device.attempts()[0].message.contains("RAUC ended")
+    });
+    until("its state is undone", || device.state().state() == &State::Idle);
+    assert!(device.state().rejected().is_empty());
+    is_left_alone(&device);
+}
+
+#[test]
 fn without_a_bus_payloads_are_updated_all_the_same() {
     let mut device = Device::new();
     device.services = None;
@@ -258,4 +278,38 @@ fn without_a_bus_payloads_are_updated_all_the_same() {
     device.world.repo.release("blinky", "1.0.0");
     comes_to(&mut device, Outcome::Failed, "RAUC could not be asked");
     device.world.until_committed("1.0.0");
+}
+
+#[test]
+fn without_a_bus_payloads_are_updated_whatever_is_under_way_with_the_firmware() {
+    let digest = Digest::from_bytes([7; 32]);
+    let bundle = Bundle { version: "1.1.0".parse().unwrap(), sha256: digest, custom: digest };
+    let started = Event::InstallStarted { bundle, slot: Slot::B, from: "1.0.0".parse().unwrap() };
+    let installing = FirmwareState::default().apply(&started).unwrap();
+    let installed = installing.apply(&Event::Installed { boots: 2 }).unwrap();
+    // Beside each other: each waits until RAUC's patience is over.
+    let mut devices = [installing, installed].map(|state| {
+        let mut device = Device::new();
+        device.services = None;
+        {
+            let mut stage = device.stage.lock().unwrap();
+            stage.slots[1] = Some("1.1.0".into());
+            stage.next = Some(Slot::B);
+        }
+        std::fs::write(device.world.data().join("firmware.json"), state.to_json().unwrap()).unwrap();
+        device.world.repo.release("blinky", "1.0.0");
+        device.start();
+        device
+    });
+    for device in &mut devices {
+        device.world.until_committed("1.0.0");
+        assert!(!device.run("reboot").exists());
+        device.services = Some(common::bus::Services::start(&device.bus.address, &device.stage));
+    }
+    // With RAUC there, what was under way goes on.
+    let [installing, mut installed] = devices;
+    until("the installation is undone", || installing.state().state() == &State::Idle);
+    assert_eq!(installing.stage.lock().unwrap().next, Some(Slot::A));
+    installed.restart();
+    installed.until_kept("1.1.0");
 }

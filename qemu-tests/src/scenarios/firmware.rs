@@ -368,16 +368,28 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
     })?;
     offer(world, &repo, &now, next)?;
     steps.step("with a full data partition nothing is installed", "told", || {
-        attempt_says(&mut world.vm, next, &["too full", "no space"])
+        attempt_says(&mut world.vm, next, "", &["too full"])
     })?;
     let served = Repo::bundle_in(&repo.served(), next)?;
     let whole = fs::read(&served).map_err(Error::file("read", &served))?;
+    let before = said(&mut world.vm, next)?;
     steps.must("a truncated bundle is on the server, and there is room again", || {
         fs::write(&served, &whole[..whole.len() / 2]).map_err(Error::file("write", &served))?;
         world.vm.sh("rm -f /data/fill").map(drop)
     })?;
     steps
-        .step("a truncated bundle is not installed", "told", || attempt_says(&mut world.vm, next, &["416", "range"]))?;
+        .step("a truncated bundle is not installed", "told", || attempt_says(&mut world.vm, next, &before, &["416", "range"]))?;
+    let before = said(&mut world.vm, next)?;
+    steps.must("the server has a bundle with other contents and the right length", || {
+        let mut altered = whole.clone();
+        for byte in altered.iter_mut().skip(20_000_000).step_by(4096).take(4000) {
+            *byte ^= 0x55;
+        }
+        fs::write(&served, &altered).map_err(Error::file("write", &served))
+    })?;
+    steps.step("altered contents are not installed", "told", || {
+        attempt_says(&mut world.vm, next, &before, &["RAUC:"])
+    })?;
     steps.step("the device is what it was", &format!("{now} committed, nothing installed"), || {
         let firmware = world.vm.firmware()?;
         Ok(format!(
@@ -390,14 +402,17 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("its payload never stopped", "1.0.0 running, healthy", || world.vm.wait_running(COUNTER, "1.0.0"))
 }
 
-/// Waits until the newest attempt with that version failed and says one of the words.
-fn attempt_says(vm: &mut Vm, version: &str, words: &[&str]) -> Result<String> {
+/// What the newest attempt with that version says.
+fn said(vm: &mut Vm, version: &str) -> Result<String> {
+    Ok(vm.firmware_attempt(version)?.map(|a| format!("{}: {}", a.verdict(), a.message)).unwrap_or_default())
+}
+
+/// Waits until the newest attempt with that version has ended, says something else than `before`, and one of the words.
+fn attempt_says(vm: &mut Vm, version: &str, before: &str, words: &[&str]) -> Result<String> {
     until(&format!("an attempt with {version} that says one of {words:?}"), SETTLE_LIMIT, || {
-        let attempt = vm.firmware_attempt(version)?;
-        let said = attempt.map(|a| format!("{}: {}", a.verdict(), a.message.to_lowercase())).unwrap_or_default();
-        let told = !said.starts_with("installing")
-            && !said.starts_with("trial")
-            && words.iter().any(|word| said.contains(word));
+        let said = said(vm, version)?;
+        let over = !said.starts_with("installing") && !said.starts_with("trial") && said != before;
+        let told = over && words.iter().any(|word| said.contains(word));
         Ok(if told { Look::Is("told".to_owned()) } else { Look::NotYet(said) })
     })
 }
@@ -414,12 +429,24 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
     steps.step("the payload is undone", "rolled_back: self_test_failed", || vm.verdict(COUNTER, "1.1.0"))?;
     steps.step("its old version runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
-    steps.step("the firmware is not tried again", "1 boot", || {
-        let before = boots_of(vm, next)?;
-        vm.check_now()?;
+    let attempts = vm.history()?.iter().filter(|a| a.level == "firmware").count();
+    steps.step("the firmware is not tried again", &format!("1 boot, {attempts} attempt"), || {
+        vm.wait_checks(&world.server, 3)?;
+        let after = vm.history()?.iter().filter(|a| a.level == "firmware").count();
+        Ok(format!("{} boot, {after} attempt", boots_of(vm, next)?))
+    })?;
+    steps.step("and is told as undone", "told", || {
         let rejected = vm.firmware()?.rejected;
-        let told = rejected.iter().any(|release| release.contains(next));
-        Ok(if told && before == 1 { "1 boot".into() } else { format!("{before} boots; rejected {rejected:?}") })
+        Ok(if rejected.iter().any(|release| release.contains(next)) { "told".into() } else { format!("{rejected:?}") })
+    })?;
+    steps.step("the payload's trial was over before the firmware's began", "over", || {
+        let ended = vm.history()?.into_iter().find(|a| a.level == "payload" && a.version == "1.1.0").map(|a| a.ended);
+        let log = vm.sh("cat /data/qemu-tests/boots")?;
+        let boot = log.lines().find(|line| line.starts_with(next)).and_then(|line| line.split(' ').nth(1));
+        Ok(match (ended, boot) {
+            (Some(ended), Some(boot)) if !ended.is_empty() && ended.as_str() <= boot => "over".into(),
+            other => format!("{other:?}"),
+        })
     })
 }
 
@@ -456,11 +483,13 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
     let image = fs::read(&esp).map_err(Error::file("read", &esp))?;
     let uki =
         image.windows(4).step_by(512).position(|head| head == b"MZ\x90\0" || &head[..2] == b"MZ").unwrap_or(0) * 512;
-    // Close before the end of the data: the daemons.
-    let daemons = release.verity.hash_offset - 1_200 * 1024;
+    // Close before the end of the data: the daemons. Behind the data: the superblock of the tree of hashes.
+    let (daemons, tree) = (release.verity.hash_offset - 1_200 * 1024, release.verity.hash_offset);
     let faults = format!(
-        "{next} panic\n{next} emergency\n{next} hang\n{next} no-judge\n{now} alter root-{other} {daemons}\n\
-         {now} alter root-{other} 0\n{now} alter esp-{other} {uki}\n"
+        "{next} panic\n{next} emergency\n{next} hang\n{next} no-judge\n\
+         {now} alter root-{other} {daemons}\n{now} none\n\
+         {now} restore root-{other} {daemons}\n{now} alter root-{other} {tree}\n{now} none\n\
+         {now} restore root-{other} {tree}\n{now} alter esp-{other} {uki}\n{now} none\n"
     );
     // Between the four faults of the new one, the old one has none.
     steps.must("a firmware with seven dead ends is published", || {
@@ -479,13 +508,22 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
     let console = String::from_utf8_lossy(&console).into_owned();
     for (what, words) in [
         ("the panic", "sysrq triggered crash"),
+        ("the emergency", "boot failed; rebooting"),
+        ("the trial that nobody judged", "the firmware trial was not decided in time"),
         ("the altered root file system", "is corrupted"),
+        ("the initrd that cannot open it", "does not verify; rebooting"),
         ("the kernel image that UEFI cannot load", "BdsDxe: failed to load"),
     ] {
         steps.step(&format!("the console has {what}"), "yes", || {
             Ok(if console.contains(words) { "yes" } else { "no" }.into())
         })?;
     }
+    steps.step("the hang was ended by the hardware's watchdog, without a word of the kernel", "reset", || {
+        let after = console.split("fault: hang").nth(1).unwrap_or_default();
+        let rest = after.split("BdsDxe").next().unwrap_or_default();
+        let orderly = rest.contains("reboot: ") || rest.contains("Kernel panic") || after.len() == rest.len();
+        Ok(if orderly { rest.to_owned() } else { "reset".into() })
+    })?;
     steps.step("the payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 

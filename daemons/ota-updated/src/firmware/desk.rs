@@ -1,5 +1,6 @@
 //! The worker's end of the firmware: who has it, and what a check does about it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -31,6 +32,10 @@ pub(crate) struct Desk {
     orders: Sender<Order>,
     side: Side,
     memory: Memory,
+    /// The last thread left although there was more to do: RAUC, the bootloader or the disk could not do what was asked.
+    is_stuck: bool,
+    /// A check passed payloads over for the thread's sake.
+    passed_over: bool,
 }
 
 /// Who has the firmware.
@@ -42,6 +47,7 @@ enum Side {
     Here(Box<Firmware>),
     /// A thread of its own.
     There {
+        is_trial_boot: bool,
         compatible: String,
         bundle: Option<Bundle>,
         commands: UnboundedSender<Command>,
@@ -76,6 +82,8 @@ impl Desk {
             orders,
             side: Side::Nobody,
             memory: Memory::default(),
+            is_stuck: false,
+            passed_over: false,
         };
         desk.reopen();
         desk
@@ -91,9 +99,13 @@ impl Desk {
         !matches!(self.side, Side::There { .. })
     }
 
-    /// Whether this boot is a trial of what runs, as far as is known before [`Self::take_up`].
+    /// Whether this boot is a trial of what runs.
     pub(crate) fn is_trial_boot(&self) -> bool {
-        matches!(&self.side, Side::Here(firmware) if firmware.is_trial_boot())
+        match &self.side {
+            Side::Nobody => false,
+            Side::Here(firmware) => firmware.is_trial_boot(),
+            Side::There { is_trial_boot, .. } => *is_trial_boot,
+        }
     }
 
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
@@ -104,19 +116,33 @@ impl Desk {
         self.look_after();
     }
 
+    /// Whether payloads may be installed and tried in a check that begins. What goes on with the firmware comes before them,
+    /// unless it could not go on the last time: trouble with RAUC or the bootloader must not keep payloads from the device.
+    /// In a trial boot they wait all the same.
+    pub(crate) fn begin_check(&mut self) -> bool {
+        if !self.is_stuck || self.is_trial_boot() {
+            self.look_after();
+        }
+        let may_try = self.is_quiet() && !self.is_trial_boot();
+        self.passed_over |= !may_try;
+        may_try
+    }
+
     /// Gives the firmware to a thread of its own, if there is anything to do about it.
     pub(crate) fn look_after(&mut self) {
-        let firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
+        let mut firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
             Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
             other => {
                 self.side = other;
                 return;
             }
         };
+        firmware.trouble.clear();
         let (commands, receiver) = unbounded_channel();
         let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
+        let is_trial_boot = firmware.is_trial_boot();
         let farewell = Farewell(self.orders.clone());
-        let keeper = Keeper { firmware, commands: receiver };
+        let keeper = Keeper { firmware, commands: receiver, later: VecDeque::new() };
         let spawned =
             std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
                 // The whole of it: its end is what counts.
@@ -124,16 +150,18 @@ impl Desk {
                 keeper.run()
             });
         match spawned {
-            Ok(thread) => self.side = Side::There { compatible, bundle, commands, thread },
+            Ok(thread) => self.side = Side::There { is_trial_boot, compatible, bundle, commands, thread },
             // What is on the disk stays as it is, and the next check tries again.
             Err(err) => {
                 error!("could not look after the firmware: {err}");
+                self.is_stuck = true;
                 self.reopen();
             }
         }
     }
 
-    /// Takes the firmware back. False if what is under way could not go on: the next check takes it up, in its own time.
+    /// Takes the firmware back; whether a check is due at once. If what is under way could not go on, one is due only for
+    /// the payloads that were passed over: the firmware is taken up after them, or by the next check in its own time.
     pub(crate) fn ended(&mut self) -> bool {
         if let Side::There { thread, .. } = std::mem::replace(&mut self.side, Side::Nobody) {
             match thread.join() {
@@ -144,7 +172,9 @@ impl Desk {
                 }
             }
         }
-        matches!(&self.side, Side::Here(firmware) if firmware.start() == Start::Nothing)
+        self.is_stuck = matches!(&self.side, Side::Here(firmware) if firmware.start() != Start::Nothing);
+        let passed_over = std::mem::take(&mut self.passed_over);
+        !self.is_stuck || (passed_over && !self.is_trial_boot())
     }
 
     /// Tells the firmware's thread what the metadata says.
@@ -162,9 +192,19 @@ impl Desk {
         }
     }
 
-    /// Installs firmware, if there is any to install and it may be now.
+    /// Installs firmware, if there is any to install and it may be now; or takes up what could not go on the last time.
     pub(crate) fn check(&mut self, repository: &mut Repository, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
         let Side::Here(firmware) = &mut self.side else { return };
+        if !firmware.trouble.is_empty() {
+            remarks.push(firmware.trouble.clone());
+        }
+        if firmware.start() != Start::Nothing {
+            if !self.quit.load(Ordering::Relaxed) {
+                self.look_after();
+                self.tell(repository);
+            }
+            return;
+        }
         let advice = match firmware.plan(repository, &self.memory) {
             Ok(advice) => advice,
             Err(Failure { outcome: Outcome::Installing, .. }) => return,

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use iotwasm_api::ota::{Attempt, Level, Outcome};
+use iotwasm_fetch::SLOWEST_RATE;
 use iotwasm_firmware::choice::{Candidate, Choice, Kept, Why, choose, withdrawn};
 use iotwasm_firmware::release::{MAX_BYTES, Release};
 use iotwasm_firmware::state::{Bundle, Event, Start};
@@ -13,6 +14,7 @@ use iotwasm_kit::{report, warn};
 use iotwasm_payload::target::custom_digest;
 use iotwasm_trust::Target;
 
+use super::bus;
 use super::rauc::{self, News, Rauc};
 use super::relay::{Relay, Seen, Source, TRANSFERS};
 use super::{Firmware, machine, to_api};
@@ -25,10 +27,14 @@ use crate::shared::{Activity, now_text};
 
 /// An installation that neither moves on nor fetches a byte for so long is given up.
 const STANDSTILL: Duration = Duration::from_secs(600);
+/// What an installation may take beside the time that its bytes need at the slowest rate.
+const WORK: Duration = Duration::from_secs(3600);
+/// How long a few calls of RAUC in a row may take, one that is busy at first included.
+const CALLS: Duration = Duration::from_secs(4 * bus::CALL.as_secs());
 /// How often an installation is looked at.
 const GLANCE: Duration = Duration::from_millis(250);
 /// How often an installation that RAUC could not finish, though no mirror failed, is tried before it counts as refused: a
-/// mirror that alters blocks looks the same, and must not keep a release from the device for ever.
+/// mirror that alters blocks looks the same, and must not keep a release from the device for ever; nor must a RAUC that ended.
 const ATTEMPTS: usize = 3;
 
 /// An offer of the repository: what was signed about a bundle, and where it and its `release.json` are.
@@ -278,7 +284,8 @@ impl Firmware {
         pulse: &Pulse,
     ) -> Result<u64, Trouble> {
         let seen = relay.seen();
-        pulse.alive(Duration::from_secs(60));
+        let mut pace = Pace::new(total);
+        pulse.alive(CALLS);
         let rauc =
             Rauc::connect(&self.settings.places.bus).await.map_err(|err| Failure::failed(report::chain(&err)))?;
         let inspected = self.watched(rauc.inspect(relay.url()), pulse).await?;
@@ -291,8 +298,9 @@ impl Firmware {
         let slot = self.slot().other();
         let start = Event::InstallStarted { bundle: bundle.clone(), slot, from: self.machine.version.clone() };
         self.apply(&start).map_err(|err| Failure::failed(report::chain(&err)))?;
-        self.run((bundle, total), &rauc, relay, pulse).await?;
+        self.run((bundle, total), &rauc, relay, (&mut pace, pulse)).await?;
         // Only what the bootloader will really start is installed.
+        pulse.alive(CALLS);
         match rauc.is_next(slot).await {
             Ok(true) => {}
             Ok(false) => return Err(Failure::failed(format!("{bundle}: RAUC did not make it the next to boot")).into()),
@@ -309,19 +317,21 @@ impl Firmware {
         (bundle, total): (&Bundle, u64),
         rauc: &Rauc,
         relay: &Relay,
-        pulse: &Pulse,
+        (pace, pulse): (&mut Pace, &Pulse),
     ) -> Result<(), Trouble> {
         let seen = relay.seen();
         let total = i64::try_from(total).unwrap_or(i64::MAX);
+        pulse.alive(CALLS);
         let mut news = rauc.install(relay.url()).await.map_err(|err| Failure::failed(report::chain(&err)))?;
         let (mut percent, mut detail) = (0, String::new());
-        let (mut moved, mut fetched) = (Instant::now(), seen.fetched());
+        pace.moved = pace.began.elapsed();
         loop {
             self.check_quit()?;
             pulse.alive(Duration::from_secs(10));
             match tokio::time::timeout(GLANCE, news.next()).await {
                 Ok(News::Completed(0)) => return Ok(()),
                 Ok(News::Completed(_)) => {
+                    pulse.alive(CALLS);
                     let why = match rauc.last_error().await {
                         Ok(text) => text,
                         Err(err) => report::chain(&err),
@@ -335,23 +345,16 @@ impl Firmware {
                     });
                 }
                 Ok(News::Gone) => {
-                    return Err(
-                        Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation")).into()
-                    );
+                    // That says nothing about the release, unless it is so each time.
+                    let failure = Failure::failed(format!("{bundle}: RAUC ended in the middle of the installation"));
+                    return Err(Trouble { failure, is_blamed: seen.failure().is_none() });
                 }
-                Ok(News::Progress(now, text)) => {
-                    if (now, &text) != (percent, &detail) {
-                        (percent, detail, moved) = (now, text, Instant::now());
-                    }
-                }
+                Ok(News::Progress(now, text)) => (percent, detail) = (now, text),
                 Err(_) => {}
             }
-            if seen.fetched() != fetched {
-                (fetched, moved) = (seen.fetched(), Instant::now());
-            }
-            if moved.elapsed() >= STANDSTILL {
-                let limit = STANDSTILL.as_secs();
-                return Err(Failure::failed(format!("{bundle}: the installation stood still for {limit} s")).into());
+            let fetched = seen.fetched();
+            if let Some(why) = pace.see(pace.began.elapsed(), (percent, &detail, fetched)) {
+                return Err(Failure::failed(format!("{bundle}: {why}")).into());
             }
             let fetched = i64::try_from(fetched).unwrap_or(i64::MAX);
             self.shared.firmware_progress(percent.into(), detail.clone(), fetched, total);
@@ -386,6 +389,38 @@ impl Firmware {
             (rauc::Error::Refused { .. }, None) if !rauc::is_busy(err) => Failure::refused(format!("{bundle}: {text}")),
             _ => Failure::failed(format!("{bundle}: {text}")),
         }
+    }
+}
+
+/// Whether an installation gets on. RAUC that says something new again and again without coming to an end, or a mirror that
+/// trickles, does not stand still, and is ended all the same.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    longest: Duration,
+    /// When it moved on last, from its beginning on.
+    moved: Duration,
+    /// Percent, words, bytes fetched.
+    seen: (i32, String, u64),
+}
+
+impl Pace {
+    /// An installation that begins now, of a bundle of `total` bytes.
+    fn new(total: u64) -> Self {
+        let longest = Duration::from_secs(total / SLOWEST_RATE) + WORK;
+        Self { began: Instant::now(), longest, moved: Duration::ZERO, seen: (0, String::new(), 0) }
+    }
+
+    /// Takes note of how far it is so long after its beginning; why it is to be given up, if so.
+    fn see(&mut self, now: Duration, (percent, detail, fetched): (i32, &str, u64)) -> Option<String> {
+        if (percent, detail, fetched) != (self.seen.0, self.seen.1.as_str(), self.seen.2) {
+            (self.seen, self.moved) = ((percent, detail.to_owned(), fetched), now);
+        }
+        if now >= self.longest {
+            return Some(format!("the installation took longer than {} s", self.longest.as_secs()));
+        }
+        let still = now.saturating_sub(self.moved);
+        (still >= STANDSTILL).then(|| format!("the installation stood still for {} s", STANDSTILL.as_secs()))
     }
 }
 
@@ -471,6 +506,21 @@ mod tests {
         }
         let (name, other) = target(&["targets", "firmware"], "1.0.1");
         assert!(offer(&name, other, None).is_err());
+    }
+
+    #[test]
+    fn an_installation_that_stands_still_or_never_ends_is_given_up() {
+        let at = Duration::from_secs;
+        let mut pace = Pace::new(0);
+        assert_eq!(pace.see(at(599), (0, "", 0)), None);
+        assert_eq!(pace.see(at(600), (1, "", 0)), None);
+        assert_eq!(pace.see(at(1199), (1, "", 0)), None);
+        assert!(pace.see(at(1200), (1, "", 0)).unwrap().contains("stood still for 600 s"));
+        // With a byte every ten seconds it ends as well, in a time that goes by its length.
+        let mut pace = Pace::new(10 * 1024);
+        let end = (0..).find(|n| pace.see(at(10 * n), (1, "", *n)).is_some()).unwrap();
+        assert_eq!(end, 361);
+        assert!(pace.see(at(3610), (1, "", 0)).unwrap().contains("longer than 3610 s"));
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! thread of its own for as long as that takes; while it runs it alone owns the firmware's state, and the worker installs
 //! nothing.
 
-use std::time::{Duration, Instant};
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
-use iotwasm_firmware::state::{Bundle, Event, Start, State};
+use iotwasm_firmware::state::{Blame, Bundle, Event, Start, State};
 use iotwasm_kit::{error, info, report, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 use super::look::look;
 use super::rauc::{Error, Rauc};
@@ -26,8 +28,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long RAUC is asked again before that is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an ordered restart may take before it is ordered again.
-const RESTART: Duration = Duration::from_secs(120);
+/// How long an ordered restart may take before it is ordered again: units take their time to stop.
+const RESTART: Duration = Duration::from_secs(600);
+/// How often it is ordered before that is given up.
+const ORDERS: u32 = 3;
 
 /// What the worker may tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) struct Keeper {
     pub(crate) firmware: Firmware,
     /// What the worker has to say.
     pub(crate) commands: UnboundedReceiver<Command>,
+    /// What it had to say while there was no time for it.
+    pub(crate) later: VecDeque<Command>,
 }
 
 impl Keeper {
@@ -75,7 +81,8 @@ impl Keeper {
                 Start::Adopt => self.carry(true).await,
                 Start::Undo => self.undo().await,
                 Start::Ask => self.ask().await,
-                Start::LeaveAgain => self.restart().await,
+                Start::Arm => self.arm().await,
+                Start::LeaveAgain => self.restart_into_old().await,
                 Start::Close => self.close_rolled_back(),
             };
             if matches!(next, Next::Leave) {
@@ -96,9 +103,19 @@ impl Keeper {
 
     /// Takes note of what happened while nobody looked.
     fn catch(&mut self, event: &Event) -> Next {
-        let attempt = self.attempt();
+        if *event == Event::Closed {
+            warn!("firmware runs that was undone; the boot order has it first");
+            return self.close_rolled_back();
+        }
+        // The attempt of what was undone is over already.
+        let is_open = self.bundle().is_some_and(|bundle| self.firmware.is_open(&bundle));
+        let attempt = if *event == Event::Replaced && !is_open { None } else { self.attempt() };
         if !self.firmware.note(event) {
             return Next::Leave;
+        }
+        if let (Event::Replaced, Some(attempt)) = (event, attempt) {
+            let message = format!("another firmware ({}) was put into its slot", self.firmware.machine.version);
+            self.firmware.shared.fail(attempt, Outcome::Failed, message);
         }
         if let (Event::Committed, Some(attempt)) = (event, attempt) {
             let message = "kept just before the device stopped".to_owned();
@@ -130,15 +147,14 @@ impl Keeper {
     /// An installation was broken off. It may have gone through: the next boot is made to stay here.
     async fn undo(&mut self) -> Next {
         let slot = self.firmware.slot().other();
-        let undone = self
-            .insist(async |rauc: &Rauc| match rauc.is_next(slot).await {
-                Ok(true) => rauc.mark("active", "booted").await,
-                Ok(false) => Ok(()),
-                Err(err) => Err(err),
-            })
-            .await;
-        if let Err(left) = undone {
-            return left;
+        match self.insist(async |rauc: &Rauc| rauc.is_next(slot).await).await {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Err(left) = self.stay().await {
+                    return left;
+                }
+            }
+            Err(left) => return left,
         }
         if let Some(open) = self.firmware.shared.open_firmware_attempt() {
             let message = "interrupted by a stop of the device or of this daemon".to_owned();
@@ -172,15 +188,20 @@ impl Keeper {
             let message = format!("a boot of it was lost ({reached}); {boots_left} boots left");
             warn!("{bundle}: {message}");
             self.firmware.tell(attempt, message);
-            // Whether it holds is asked next.
-            return match self.insist(async |rauc: &Rauc| rauc.mark("active", "other").await).await {
-                Ok(()) => Next::Look,
-                Err(left) => left,
-            };
+            return Next::Look;
         }
         let message = format!("every boot of it was lost; the last: {reached}");
         self.firmware.close(attempt, Outcome::RolledBack, Some(Reason::BootFailed), message);
         Next::Look
+    }
+
+    /// The bootloader is told of the next boot, and that is written down: a stop before it costs none. Whether it holds is
+    /// asked next.
+    async fn arm(&mut self) -> Next {
+        if let Err(left) = self.insist(async |rauc: &Rauc| rauc.mark("active", "other").await).await {
+            return left;
+        }
+        if self.firmware.note(&Event::Armed) { Next::Look } else { Next::Leave }
     }
 
     /// Waits until the device may be restarted, and has it restarted.
@@ -191,7 +212,7 @@ impl Keeper {
         let reader = Supervisor::at(&self.firmware.settings.places.supervisor);
         self.firmware.shared.set_stage(Some(Stage::Waiting));
         let boots = loop {
-            while let Ok(command) = self.commands.try_recv() {
+            while let Some(command) = self.heard() {
                 match command {
                     Command::Withdrawn(message) => return self.give_up(attempt, message).await,
                     Command::ServerReached => {}
@@ -242,22 +263,8 @@ impl Keeper {
     /// What is installed is not wanted any more: the next boot stays here.
     async fn give_up(&mut self, attempt: i64, message: String) -> Next {
         self.firmware.wait_for(String::new());
-        // In efi-use-bootnext mode RAUC makes "active" the next boot and only that; made of the slot that runs, it takes
-        // the place of the one that the installation asked for, and the boot order has this slot first anyway.
-        let slot = self.firmware.slot();
-        let marked = self
-            .insist(async |rauc: &Rauc| {
-                rauc.mark("active", "booted").await?;
-                rauc.is_next(slot).await
-            })
-            .await;
-        match marked {
-            Ok(true) => {}
-            Ok(false) => {
-                warn!("the bootloader still has the withdrawn firmware as the next to boot");
-                return Next::Leave;
-            }
-            Err(left) => return left,
+        if let Err(left) = self.stay().await {
+            return left;
         }
         if !self.firmware.note(&Event::GivenUp) {
             return Next::Leave;
@@ -266,24 +273,47 @@ impl Keeper {
         Next::Look
     }
 
-    /// Orders a restart, and waits for it. Never comes back but to leave.
+    /// The next boot stays here.
+    async fn stay(&mut self) -> Result<(), Next> {
+        // In efi-use-bootnext mode RAUC makes "active" the next boot and only that; made of the slot that runs, it takes
+        // the place of the one that the installation asked for, and the boot order has this slot first anyway.
+        let slot = self.firmware.slot();
+        let stays = self
+            .insist(async |rauc: &Rauc| {
+                rauc.mark("active", "booted").await?;
+                rauc.is_next(slot).await
+            })
+            .await?;
+        if !stays {
+            let text =
+                "the bootloader was told to stay with this firmware, and still has the other as the next to boot";
+            warn!("{text}");
+            self.firmware.set_trouble(text.to_owned());
+            return Err(Next::Leave);
+        }
+        Ok(())
+    }
+
+    /// Orders a restart, and waits for it. Never comes back but to leave: told to, or because nothing comes of it.
     async fn restart(&mut self) -> Next {
         self.firmware.shared.set_stage(Some(Stage::Rebooting));
         let path = self.firmware.settings.places.reboot.clone();
-        loop {
+        for _ in 0..ORDERS {
             info!("restarting the device");
             // Made anew each time: it is the making that is watched.
             let _ = std::fs::remove_file(&path);
             if let Err(err) = std::fs::write(&path, "") {
                 error!("could not order a restart by {}: {err}", path.display());
             }
-            let end = Instant::now() + RESTART;
-            while let Some(left) = end.checked_duration_since(Instant::now()) {
-                if self.pause(left).await == Some(Command::Quit) {
-                    return Next::Leave;
-                }
+            if self.must_quit(RESTART).await {
+                return Next::Leave;
             }
         }
+        let waited = RESTART.as_secs() * u64::from(ORDERS);
+        let text = format!("a restart was ordered {ORDERS} times, and the device still runs after {waited} s");
+        error!("{text}");
+        self.firmware.set_trouble(text);
+        Next::Leave
     }
 
     /// The trial of what runs, or the adoption of what runs without anybody having committed it.
@@ -334,7 +364,8 @@ impl Keeper {
                 Action::Keep => self.keep(attempt).await,
                 Action::RollBack { reason, message, .. } if is_adopted => self.leave_adopted(reason, &message),
                 Action::RollBack { reason, message, remember } => {
-                    self.roll_back(attempt, reason, message, remember).await
+                    let blame = if remember { Blame::Release } else { Blame::Nobody };
+                    self.roll_back(attempt, reason, message, blame).await
                 }
             };
         }
@@ -371,7 +402,8 @@ impl Keeper {
                 Next::Look
             }
             (Some(message), None) => self.leave_adopted(Reason::MarkFailed, &message),
-            (Some(message), attempt) => self.roll_back(attempt, Reason::MarkFailed, message, true).await,
+            // The bootloader's fault, or RAUC's; unless it is only so with this release.
+            (Some(message), attempt) => self.roll_back(attempt, Reason::MarkFailed, message, Blame::Doubt).await,
         }
     }
 
@@ -394,18 +426,33 @@ impl Keeper {
         );
         error!("{text}");
         self.firmware.keep();
-        self.firmware.shared.set_error(text);
+        self.firmware.set_trouble(text);
         Next::Leave
     }
 
     /// What runs is undone: written down, told, and restarted into what ran before.
-    async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, remember: bool) -> Next {
+    async fn roll_back(&mut self, attempt: Option<i64>, reason: Reason, message: String, blame: Blame) -> Next {
         error!("this firmware is undone: {reason}: {message}");
-        let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), remember };
-        // A disk that takes no more must not keep bad firmware: the boot order still has the old one first.
+        let event = Event::RolledBack { reason: reason.as_str().to_owned(), message: message.clone(), blame };
+        // A disk that takes no more must not keep bad firmware: the device is restarted all the same.
         self.firmware.note(&event);
         if let Some(attempt) = attempt {
             self.firmware.close(attempt, Outcome::RolledBack, Some(reason), message);
+        }
+        self.restart_into_old().await
+    }
+
+    /// Out of firmware that is undone, into what ran before. Mostly the boot order has that first. It has not if marking this
+    /// firmware good took effect although it seemed to fail: then only BootNext leads back. The old firmware finds itself not
+    /// the first there, and makes itself the first if it is well.
+    async fn restart_into_old(&mut self) -> Next {
+        let marked = match Rauc::connect(&self.firmware.settings.places.bus).await {
+            Ok(rauc) => rauc.mark("active", "other").await,
+            Err(err) => Err(err),
+        };
+        // A bootloader that cannot be told has most likely not been told of this firmware either.
+        if let Err(err) = marked {
+            warn!("{}", report::chain(&err));
         }
         self.restart().await
     }
@@ -424,20 +471,39 @@ impl Keeper {
             };
             warn!("{err}");
             if Instant::now() >= end {
-                self.firmware.shared.set_error(err);
+                self.firmware.set_trouble(err);
                 return Err(Next::Leave);
             }
-            let wake = Instant::now() + AGAIN;
-            while let Some(left) = wake.checked_duration_since(Instant::now()) {
-                if self.pause(left).await == Some(Command::Quit) {
-                    return Err(Next::Leave);
-                }
+            if self.must_quit(AGAIN).await {
+                return Err(Next::Leave);
+            }
+        }
+    }
+
+    /// A command that is there already.
+    fn heard(&mut self) -> Option<Command> {
+        self.later.pop_front().or_else(|| self.commands.try_recv().ok())
+    }
+
+    /// Waits so long, whatever else is said, and puts that by; at once true if the daemon stops.
+    async fn must_quit(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            match tokio::time::timeout_at(end, self.commands.recv()).await {
+                // Nobody is left to say anything.
+                Ok(Some(Command::Quit) | None) => return true,
+                Ok(Some(command)) if self.later.contains(&command) => {}
+                Ok(Some(command)) => self.later.push_back(command),
+                Err(_) => return false,
             }
         }
     }
 
     /// Waits for a command, and no longer than this.
     async fn pause(&mut self, limit: Duration) -> Option<Command> {
+        if let Some(command) = self.later.pop_front() {
+            return Some(command);
+        }
         match tokio::time::timeout(limit, self.commands.recv()).await {
             Ok(Some(command)) => Some(command),
             // Nobody is left to say anything.
@@ -446,3 +512,7 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

@@ -53,6 +53,8 @@ pub(crate) struct Firmware {
     store: Store,
     /// What a restart waits for, as it was told last.
     waiting_for: String,
+    /// Why what was under way could not go on, or is left as it is.
+    trouble: String,
 }
 
 impl Firmware {
@@ -67,7 +69,8 @@ impl Firmware {
         };
         let store = Store::open(&settings.places.firmware_state);
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
-        let firmware = Self { settings, shared, quit, machine, store, waiting_for: String::new() };
+        let (waiting_for, trouble) = (String::new(), String::new());
+        let firmware = Self { settings, shared, quit, machine, store, waiting_for, trouble };
         firmware.show();
         if !firmware.machine.boot.is_trial {
             firmware.tell_kept();
@@ -95,7 +98,8 @@ impl Firmware {
 
     /// What has to be done about what the disk says.
     pub(crate) fn start(&self) -> Start {
-        self.state().at_start(self.machine.boot, self.settings.config.firmware.trial_boots)
+        let Machine { boot, version, .. } = &self.machine;
+        self.state().at_start(*boot, version, self.settings.config.firmware.trial_boots)
     }
 
     fn state(&self) -> &FirmwareState {
@@ -174,6 +178,11 @@ impl Firmware {
         }
     }
 
+    /// Whether the history has an attempt with this bundle that goes on.
+    fn is_open(&self, bundle: &Bundle) -> bool {
+        self.shared.open_firmware_attempt().is_some_and(|open| open.sha256 == bundle.sha256.to_string())
+    }
+
     /// The attempt in the history that this bundle belongs to; a new one if the history was lost.
     fn attempt(&self, bundle: &Bundle) -> i64 {
         let sha256 = bundle.sha256.to_string();
@@ -228,14 +237,23 @@ impl Firmware {
     /// Writes down what has happened where nothing can be done about a failure: the next start finds out again.
     fn note(&mut self, event: &Event) -> bool {
         match self.apply(event) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.trouble.clear();
+                true
+            }
             Err(err) => {
                 let text = report::chain(&err);
                 warn!("{text}");
-                self.shared.set_error(text);
+                self.set_trouble(text);
                 false
             }
         }
+    }
+
+    /// It could not go on. Checks tell it again until it does: each of them tells how it went itself.
+    fn set_trouble(&mut self, text: String) {
+        self.shared.set_error(text.clone());
+        self.trouble = text;
     }
 
     /// Whether the daemon stops.

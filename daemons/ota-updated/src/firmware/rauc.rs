@@ -126,8 +126,15 @@ impl Rauc {
             .and_then(|rule| rule.member("NameOwnerChanged")?.arg(0, RAUC.name))
             .map_err(fail)?
             .build();
-        let rauc = MessageStream::for_match_rule(from_rauc, &self.connection, Some(SIGNALS)).await.map_err(fail)?;
-        let names = MessageStream::for_match_rule(from_bus, &self.connection, Some(SIGNALS)).await.map_err(fail)?;
+        let listen = async {
+            let rauc = MessageStream::for_match_rule(from_rauc, &self.connection, Some(SIGNALS)).await?;
+            let names = MessageStream::for_match_rule(from_bus, &self.connection, Some(SIGNALS)).await?;
+            Ok((rauc, names))
+        };
+        let (rauc, names) = match tokio::time::timeout(bus::CALL, listen).await {
+            Ok(streams) => streams.map_err(fail)?,
+            Err(_) => return Err(Error::Timeout { service: "the system bus", method: "AddMatch", limit: bus::CALL }),
+        };
         let args: HashMap<&str, Value<'_>> = HashMap::new();
         let () = self.call("InstallBundle", &(url, args), bus::CALL).await?;
         Ok(Installation { rauc, names, owner })

@@ -10,6 +10,8 @@ use super::trial::{Condition, Unit};
 const SYSTEMD: Service = Service { label: "systemd", name: "org.freedesktop.systemd1" };
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
+/// What the health target requires in every image, by systemd's own unit file: it says nothing about this one.
+const ALWAYS: &str = "sysinit.target";
 
 /// A connection to systemd, made when it is needed and again when it broke.
 #[derive(Debug)]
@@ -23,7 +25,8 @@ impl Systemd {
         Self { address: address.to_owned(), connection: None }
     }
 
-    /// Every unit that the health target requires, as it is now; or why nobody can tell.
+    /// Every unit that the health target requires, as it is now; or why nobody can tell. An image whose target requires
+    /// nothing of its own was put together wrongly, and then nothing says that it is well.
     pub(super) async fn required(&mut self) -> Result<Vec<Unit>, String> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -31,6 +34,9 @@ impl Systemd {
         };
         let units = look(&connection).await.map_err(|err| report::chain(&err))?;
         self.connection = Some(connection);
+        if units.iter().all(|unit| unit.name == ALWAYS) {
+            return Err(format!("{} requires no unit", paths::HEALTH_TARGET));
+        }
         Ok(units)
     }
 }

@@ -8,8 +8,13 @@ use std::time::Duration;
 
 use iotwasm_api::Reason;
 
-/// Firmware that is never well for a whole confirmation period, though never failing either, is rolled back after this many.
+/// Firmware that is never well for a whole confirmation period, though never failing either, is rolled back after this many, and never
+/// later than after [`LONGEST`].
 const PERIODS: u32 = 4;
+
+/// Longest trial: two minutes less than the half hour after a boot at which one that nobody decided is ended from outside, and
+/// then nobody could say why.
+pub const LONGEST: Duration = Duration::from_secs(28 * 60);
 
 /// How one trial is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,12 +249,18 @@ impl Trial {
                 self.undo(reason, format!("not ready within {within} s: {message}"), true)
             }
             // One that is well and only waits for the server is not flapping.
-            Some(first) if !confirmed && now >= first + self.rules.confirmation * PERIODS + self.rules.ready_within => {
-                let message = format!("not once well for a whole confirmation period in {PERIODS} of them: {message}");
+            Some(first) if !confirmed && now >= self.flapping(first) => {
+                let limit = self.flapping(first).as_secs();
+                let message = format!("not once well for a whole confirmation period within {limit} s: {message}");
                 self.undo(reason, message, true)
             }
             _ => Action::Wait,
         }
+    }
+
+    /// When one that is never well for a whole period is given up.
+    fn flapping(&self, first: Duration) -> Duration {
+        (first + self.rules.confirmation * PERIODS + self.rules.ready_within).min(LONGEST)
     }
 
     fn undo(&mut self, reason: Reason, message: String, remember: bool) -> Action {

@@ -129,6 +129,21 @@ fn a_device_that_flaps_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn a_device_that_flaps_is_given_up_before_the_trial_is_ended_from_outside() {
+    let mut trial = Trial::new(Rules { confirmation: at(1000), ready_within: at(600), server_within: None });
+    let mut now = at(0);
+    let action = loop {
+        now += at(40);
+        let event = if now.as_secs().is_multiple_of(400) { daemon(not_yet()) } else { well() };
+        match trial.step(now, event) {
+            Action::Wait => assert!(now < LONGEST),
+            action => break action,
+        }
+    };
+    assert_eq!((now, reason(&action)), (LONGEST, Some((Reason::DaemonNotReady, true))));
+}
+
+#[test]
 fn without_the_server_nothing_is_kept_where_it_counts() {
     let mut trial = Trial::new(RULES);
     for second in 1..90 {

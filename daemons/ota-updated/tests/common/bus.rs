@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -40,7 +41,8 @@ impl Bus {
             .stdout(Stdio::null())
             .spawn()
             .expect("dbus-daemon must be installed");
-        super::until("the bus is there", || socket.exists());
+        // The socket is there a moment before anybody listens on it.
+        super::until("the bus is there", || UnixStream::connect(&socket).is_ok());
         Self { daemon, address: format!("unix:path={}", socket.display()) }
     }
 }
@@ -63,6 +65,10 @@ pub enum Script {
     Busy,
     /// Cannot write the boot order.
     CannotMark,
+    /// Marks good, and says that it could not.
+    MarksAndDenies,
+    /// Says that the next boot is what it was told, and leaves it as it was.
+    ForgetsActive,
     /// Takes the order and never says anything again.
     Hangs,
 }
@@ -124,7 +130,7 @@ impl Services {
                     connect().serve_at("/org/freedesktop/systemd1", Manager { stage: Arc::clone(&stage) }).unwrap();
                 let target = Unit { stage: Arc::clone(&stage), name: "boot-complete.target".into() };
                 systemd = systemd.serve_at(path_of(&target.name), target).unwrap();
-                for name in ["capd.service", "wasm-supervisord.service"] {
+                for name in super::firmware::UNITS {
                     let unit = Unit { stage: Arc::clone(&stage), name: name.into() };
                     systemd = systemd.serve_at(path_of(name), unit).unwrap();
                 }
@@ -265,8 +271,12 @@ impl Rauc {
         let marked = if slot == "booted" { stage.booted } else { stage.booted.other() };
         match state.as_str() {
             "good" => stage.first = marked,
+            "active" if stage.script == Script::ForgetsActive => {}
             "active" => stage.next = Some(marked),
             _ => unreachable!(),
+        }
+        if (state.as_str(), stage.script) == ("good", Script::MarksAndDenies) {
+            return Err(Error::Failed("efibootmgr was killed".into()));
         }
         Ok((marked.rauc_name().into(), String::new()))
     }

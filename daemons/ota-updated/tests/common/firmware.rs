@@ -17,6 +17,8 @@ use super::repo::TestRepo;
 use super::{World, until};
 
 pub const COMPATIBLE: &str = "gw";
+/// What the health target requires.
+pub const UNITS: [&str; 3] = ["capd.service", "sysinit.target", "wasm-supervisord.service"];
 /// Length of what a bundle carries, in bytes: several of RAUC's reads.
 const CARRIED: usize = 300 * 1024;
 
@@ -141,7 +143,6 @@ impl Device {
     pub fn new() -> Self {
         let mut world = World::new();
         let bus = Bus::start(world.dir.path());
-        let units = ["capd.service", "wasm-supervisord.service"];
         let stage = Arc::new(Mutex::new(Stage {
             first: Slot::A,
             next: None,
@@ -149,7 +150,7 @@ impl Device {
             slots: [Some("1.0.0".into()), Some("0.9.0".into())],
             script: Script::Works,
             calls: Vec::new(),
-            units: units.into_iter().map(|unit| (unit.to_owned(), ("active".to_owned(), 1))).collect(),
+            units: UNITS.into_iter().map(|unit| (unit.to_owned(), ("active".to_owned(), 1))).collect(),
             read: 0,
             hook: None,
         }));
