@@ -92,7 +92,8 @@ impl Attempt {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
         !matches!(self.outcome.as_str(), "installing" | "trial")
     }
 }

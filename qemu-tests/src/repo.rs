@@ -184,6 +184,12 @@ impl Repo {
         self.change("add-vendor", &[vendor])
     }
 
+    /// Lets firmware be published, with a key of its own.
+    pub fn add_firmware(&self) -> Result<()> {
+        self.iotwasm(&["keys", "generate", "--dir", &self.path("keys"), "firmware"])?;
+        self.change("add-firmware", &[])
+    }
+
     /// Takes a version back.
     pub fn withdraw(&self, id: &str, version: &str, reason: &str) -> Result<()> {
         self.change("withdraw", &["--reason", reason, &format!("{id}@{version}")])

@@ -338,6 +338,9 @@ pub const BOOT_FAILED: &str = "boot_failed";
 /// Reason kept for a release whose slot held other firmware each time that it was booted.
 pub const REPLACED: &str = "replaced";
 
+/// Reason kept for a release that wrote down what this firmware cannot read, and is not what runs.
+pub const UNREADABLE: &str = "unreadable_state";
+
 /// What is known when the daemon starts, beside the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boot {
@@ -467,15 +470,24 @@ impl FirmwareState {
     }
 
     /// Of a file that [`Self::from_json`] refuses, what was rolled back, as far as it can be read: an idle state that still
-    /// keeps from trying it again.
+    /// keeps from trying it again. What was under way there and is not what runs may have failed: that counts as a doubt, so
+    /// that newer firmware which writes such a file and dies is not tried for ever.
     #[must_use]
-    pub fn salvage(bytes: &[u8]) -> Self {
+    pub fn salvage(bytes: &[u8], running: &Version) -> Self {
         let value: Option<Value> =
             if bytes.len() > MAX_STATE_BYTES { None } else { serde_json::from_slice(bytes).ok() };
-        let entries = value.as_ref().and_then(|value| value.get("rejected")?.as_array());
-        let rejected = entries.into_iter().flatten().filter_map(|entry| Rejected::deserialize(entry).ok());
+        let value = value.unwrap_or_default();
+        let entries = |name: &str| value.get(name).and_then(Value::as_array).into_iter().flatten();
         let mut state = Self::default();
+        let rejected = entries("rejected").filter_map(|entry| Rejected::deserialize(entry).ok());
         rejected.for_each(|rejected| state.remember(rejected));
+        state.doubts = entries("doubts").filter_map(|entry| Doubt::deserialize(entry).ok()).collect();
+        let under_way = value.pointer("/state/bundle").and_then(|bundle| Bundle::deserialize(bundle).ok());
+        if let Some(bundle) = under_way.filter(|bundle| bundle.version != *running && !state.is_rejected(bundle)) {
+            state.blame(Blame::Doubt, &bundle, UNREADABLE);
+        }
+        let surplus = state.doubts.len().saturating_sub(MAX_REJECTED);
+        state.doubts.drain(..surplus);
         state
     }
 

@@ -173,11 +173,32 @@ fn of_a_state_that_is_too_new_or_unknown_the_rejected_are_salvaged() {
     let newer = value.to_string();
     assert!(matches!(FirmwareState::from_json(newer.as_bytes()), Err(StateError::TooNew { min_reader: 9 })));
     for bytes in [bytes, newer] {
-        let salvaged = FirmwareState::salvage(bytes.as_bytes());
+        let salvaged = FirmwareState::salvage(bytes.as_bytes(), &Version::new(1, 0, 0));
         assert_eq!(salvaged.state(), &State::Idle);
         assert!(salvaged.is_rejected(&bundle(1)) && salvaged.rejected().len() == 1);
     }
-    assert_eq!(FirmwareState::salvage(b"{"), FirmwareState::default());
+    assert_eq!(FirmwareState::salvage(b"{", &Version::new(1, 0, 0)), FirmwareState::default());
+}
+
+#[test]
+fn what_dies_after_writing_what_nobody_else_reads_is_tried_three_times() {
+    let old = Version::new(1, 0, 0);
+    let mut bytes = after(&[started(1), Event::Installed { boots: 2 }, Event::Booted]).to_json().unwrap();
+    for times in 1..=MAX_DOUBTS {
+        let mut value: Value = serde_json::from_slice(&bytes).unwrap();
+        let own = value["state"]["bundle"]["version"].as_str().unwrap().parse().unwrap();
+        value["min_reader"] = json!(9);
+        let newer = value.to_string();
+        assert!(!FirmwareState::salvage(newer.as_bytes(), &own).is_rejected(&bundle(1)), "it is what runs");
+        let salvaged = FirmwareState::salvage(newer.as_bytes(), &old);
+        assert_eq!((salvaged.state(), salvaged.is_rejected(&bundle(1))), (&State::Idle, times == MAX_DOUBTS));
+        if times == MAX_DOUBTS {
+            break;
+        }
+        let again = [started(1), Event::Installed { boots: 2 }, Event::Booted];
+        let tried = again.iter().fold(salvaged, |state, event| state.apply(event).unwrap());
+        bytes = tried.to_json().unwrap();
+    }
 }
 
 #[test]

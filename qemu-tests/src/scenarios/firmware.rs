@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use super::boot::{IMA_LOG, as_predicted, release};
-use crate::device::{OtaStatus, SETTLE_LIMIT, Settings};
+use crate::device::{FIRMWARE_LIMIT, OtaStatus, Settings};
 use crate::error::{Error, Result};
 use crate::random::Random;
 use crate::repo::{COMPATIBLE, Release, Repo, copy_tree};
+use crate::server::Fault;
 use crate::steps::Steps;
 use crate::vm::{Vm, run};
 use crate::wait::{Look, until};
@@ -26,17 +27,10 @@ pub(crate) const UPDATE: Scenario = Scenario {
     run: update,
 };
 
-/// Bundles that must not be installed.
-pub(crate) const REFUSED: Scenario = Scenario {
-    name: "firmware-refused",
-    about: "bundles by strangers, for others, older, truncated; another release.json; a full disk: nothing changes",
-    run: refused,
-};
-
-/// A firmware whose daemons never get ready, and a bad payload beside it.
+/// A firmware with a daemon that stops answering, and a bad payload beside it.
 pub(crate) const UNWELL: Scenario = Scenario {
     name: "firmware-unwell",
-    about: "a payload and a firmware go wrong together: both are undone, each for its own reason",
+    about: "a bad payload, and a firmware with a daemon that hangs: both are undone, each for its own reason",
     run: unwell,
 };
 
@@ -66,22 +60,20 @@ const VERSIONS: [&str; 2] = ["1.1.0", "1.2.0"];
 /// The file in the device with the faults to come.
 const FAULTS: &str = "/data/qemu-tests/faults";
 
-/// Settings of a device that tries firmware quickly.
-fn settings(payload: &str, boots: u32, more: &[&str]) -> Settings {
-    let mut lines = vec![
-        "[firmware]".to_owned(),
-        format!("trial_boots = {boots}"),
-        "confirmation_s = 5".to_owned(),
-        "server_within_s = 300".to_owned(),
-    ];
-    lines.extend(more.iter().map(|&line| line.to_owned()));
+/// Settings of a device that tries firmware quickly; `more` comes before what is usual here.
+pub(super) fn settings(payload: &str, boots: u32, more: &[&str]) -> Settings {
+    let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    let usual = [format!("trial_boots = {boots}"), "confirmation_s = 5".to_owned(), "server_within_s = 300".to_owned()];
+    let usual = usual.into_iter().filter(|line| !more.iter().any(|given| key(given) == key(line)));
+    let given = more.iter().map(|&line| line.to_owned());
+    let lines = std::iter::once("[firmware]".to_owned()).chain(given).chain(usual).collect();
     Settings { more: lines, ..Settings::of(payload) }
 }
 
 /// A device with a payload committed, and the two versions that come next: the one that runs, and the one to publish.
-fn prepare(world: &mut World, payload: &str, settings: &Settings) -> Result<(Repo, String, &'static str)> {
+pub(super) fn prepare(world: &mut World, payload: &str, settings: &Settings) -> Result<(Repo, String, &'static str)> {
     let repo = world.begin(settings)?;
-    world.vm.sh("rm -f /data/qemu-tests/faults /data/qemu-tests/boots")?;
+    world.vm.sh("rm -f /data/qemu-tests/faults /data/qemu-tests/boots /data/qemu-tests/ends")?;
     repo.publish(&Release::new(payload, payload, "1.0.0"))?;
     world.vm.expect_verdict(payload, "1.0.0", "committed")?;
     let now = world.vm.firmware()?.version;
@@ -90,7 +82,7 @@ fn prepare(world: &mut World, payload: &str, settings: &Settings) -> Result<(Rep
 }
 
 /// Publishes a version so that a device with `now` takes it: if it is not newer, `now` is withdrawn.
-fn offer(world: &World, repo: &Repo, now: &str, next: &str) -> Result<()> {
+pub(super) fn offer(world: &World, repo: &Repo, now: &str, next: &str) -> Result<()> {
     if now > next {
         repo.publish_firmware(&world.built.firmware(now))?;
     }
@@ -121,6 +113,12 @@ fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
         as_predicted(vm, steps, &release)?;
         pcr11.push(release.pcr11("sysinit:ready").map(|digest| digest.to_string()));
         steps.step("the payload runs on it", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
+        steps.step("IMA has it by its hash", "1", || {
+            let hash = sha256(&Repo::target_in(&repo.served(), COUNTER, "1.0.0")?)?;
+            let entry = format!(" sha256:{hash} /data/iotwasm/payloads/{COUNTER}/");
+            let log = vm.get(IMA_LOG)?;
+            Ok(String::from_utf8_lossy(&log).matches(&entry).count().to_string())
+        })?;
         steps.step("not more than a seventh of the bundle was fetched", "little", || {
             let fetched = world.server.sent(".raucb");
             println!("    ({fetched} of {bundle} bytes)");
@@ -210,13 +208,13 @@ fn rauc_says(vm: &mut Vm) -> Result<String> {
 }
 
 /// A copy of a release under another version, to be spoiled.
-struct Forged {
-    folder: PathBuf,
+pub(super) struct Forged {
+    pub(super) folder: PathBuf,
     version: String,
 }
 
 impl Forged {
-    fn new(world: &World, base: &str, version: &str) -> Result<Self> {
+    pub(super) fn new(world: &World, base: &str, version: &str) -> Result<Self> {
         let folder = world.built.folder.join("vm/forged-release");
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
@@ -225,12 +223,12 @@ impl Forged {
         Ok(Self { folder, version: version.to_owned() })
     }
 
-    fn bundle(&self) -> PathBuf {
+    pub(super) fn bundle(&self) -> PathBuf {
         self.folder.join("firmware.raucb")
     }
 
     /// Makes release.json say what the bundle now is.
-    fn describe(&self) -> Result<()> {
+    pub(super) fn describe(&self) -> Result<()> {
         let path = self.folder.join("release.json");
         let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
         let mut release: Value =
@@ -259,7 +257,7 @@ fn sha256(path: &Path) -> Result<String> {
 }
 
 /// A bundle with little in it, signed by the OEM.
-fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Result<()> {
+pub(super) fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Result<()> {
     let content = world.built.folder.join("vm/small-bundle");
     if content.exists() {
         fs::remove_dir_all(&content).map_err(Error::file("remove", &content))?;
@@ -288,144 +286,21 @@ fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Re
     .map(drop)
 }
 
-fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 1, &[]))?;
-
-    for user in ["iotwasm-wasm", "iotwasm-cap", "nobody"] {
-        steps.step(&format!("{user} may not drive RAUC"), "Access denied", || {
-            let call = ["setpriv", "--reuid", user, "--clear-groups", "busctl", "call", "de.pengutronix.rauc", "/"];
-            let method = ["de.pengutronix.rauc.Installer", "Mark", "ss", "good", "booted"];
-            let output = world.vm.exec(&[&call[..], &method[..]].concat())?;
-            let denied = output.code != 0 && output.stderr.contains("Access denied");
-            Ok(if denied { "Access denied".into() } else { format!("{output:?}") })
-        })?;
-    }
-    for folder in ["/data", "/var", "/tmp", "/run", "/dev/shm"] {
-        steps.step(&format!("nothing executes from {folder}"), "denied", || {
-            let line = format!("cp /usr/bin/true {folder}/x && {folder}/x; code=$?; rm -f {folder}/x; exit $code");
-            let output = world.vm.exec(&["sh", "-c", &line])?;
-            Ok(if output.code == 126 { "denied".into() } else { format!("{output:?}") })
-        })?;
-    }
-
-    let forged = Forged::new(world, next, "9.0.1")?;
-    steps.step("a bundle by a stranger, in metadata by the OEM, is refused", "refused", || {
-        let keys = world.built.folder.join("vm/stranger-keys");
-        if keys.exists() {
-            fs::remove_dir_all(&keys).map_err(Error::file("remove", &keys))?;
-        }
-        run(Command::new(world.built.folder.join("bin/iotwasm-release")).args(["keys", "--out"]).arg(&keys))?;
-        let to = forged.folder.join("resigned");
-        run(Command::new("rauc")
-            .args(["resign", "--no-verify"])
-            .arg(format!("--cert={}", keys.join("rauc/signer.pem").display()))
-            .arg(format!("--key={}", keys.join("rauc/signer.key").display()))
-            .arg(format!("--intermediate={}", keys.join("rauc/intermediate.pem").display()))
-            .arg(forged.bundle())
-            .arg(&to))?;
-        fs::rename(&to, forged.bundle()).map_err(Error::file("rename", &to))?;
-        forged.describe()?;
-        repo.publish_firmware(&forged.folder)?;
-        world.vm.firmware_verdict("9.0.1")
-    })?;
-
-    for (what, version, compatible, inner) in [
-        ("a bundle for another product is refused", "9.0.2", "another-product", "9.0.2"),
-        ("an older bundle under a new name is refused", "9.0.3", COMPATIBLE, "1.0.0"),
-    ] {
-        let forged = Forged::new(world, next, version)?;
-        steps.step(what, "refused", || {
-            small_bundle(world, &forged.bundle(), compatible, inner)?;
-            forged.describe()?;
-            repo.publish_firmware(&forged.folder)?;
-            world.vm.firmware_verdict(version)
-        })?;
-    }
-
-    steps.step("metadata by the OEM and another release.json on the server: not installed", "failed", || {
-        let forged = Forged::new(world, next, "9.0.4")?;
-        small_bundle(world, &forged.bundle(), COMPATIBLE, "9.0.4")?;
-        forged.describe()?;
-        repo.publish_firmware(&forged.folder)?;
-        let bundle = Repo::bundle_in(&repo.served(), "9.0.4")?;
-        let folder = bundle.parent().unwrap_or(Path::new("."));
-        for entry in fs::read_dir(folder).map_err(Error::file("read", folder))? {
-            let path = entry.map_err(Error::file("read", folder))?.path();
-            if path.to_string_lossy().ends_with("-9.0.4.json") {
-                let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-                fs::write(&path, text.replacen("\"secure_boot\":false", "\"secure_boot\":true ", 1))
-                    .map_err(Error::file("write", &path))?;
-            }
-        }
-        world.vm.firmware_verdict("9.0.4")
-    })?;
-    repo.withdraw_firmware("9.0.4", "spoiled")?;
-
-    // From here on the real one, which would be taken if it arrived.
-    steps.must("the data partition is filled up to its last 2 MiB", || {
-        let fill = "rm -f /data/fill; left=$(df -k --output=avail /data | tail -n 1); fallocate -l $((left - 2048))K /data/fill";
-        world.vm.sh(fill).map(drop)
-    })?;
-    offer(world, &repo, &now, next)?;
-    steps.step("with a full data partition nothing is installed", "told", || {
-        attempt_says(&mut world.vm, next, "", &["too full"])
-    })?;
-    let served = Repo::bundle_in(&repo.served(), next)?;
-    let whole = fs::read(&served).map_err(Error::file("read", &served))?;
-    let before = said(&mut world.vm, next)?;
-    steps.must("a truncated bundle is on the server, and there is room again", || {
-        fs::write(&served, &whole[..whole.len() / 2]).map_err(Error::file("write", &served))?;
-        world.vm.sh("rm -f /data/fill").map(drop)
-    })?;
-    steps
-        .step("a truncated bundle is not installed", "told", || attempt_says(&mut world.vm, next, &before, &["416", "range"]))?;
-    let before = said(&mut world.vm, next)?;
-    steps.must("the server has a bundle with other contents and the right length", || {
-        let mut altered = whole.clone();
-        for byte in altered.iter_mut().skip(20_000_000).step_by(4096).take(4000) {
-            *byte ^= 0x55;
-        }
-        fs::write(&served, &altered).map_err(Error::file("write", &served))
-    })?;
-    steps.step("altered contents are not installed", "told", || {
-        attempt_says(&mut world.vm, next, &before, &["RAUC:"])
-    })?;
-    steps.step("the device is what it was", &format!("{now} committed, nothing installed"), || {
-        let firmware = world.vm.firmware()?;
-        Ok(format!(
-            "{} {}, {}",
-            firmware.version,
-            firmware.state,
-            if firmware.installed.is_empty() { "nothing installed" } else { &firmware.installed }
-        ))
-    })?;
-    steps.step("its payload never stopped", "1.0.0 running, healthy", || world.vm.wait_running(COUNTER, "1.0.0"))
-}
-
-/// What the newest attempt with that version says.
-fn said(vm: &mut Vm, version: &str) -> Result<String> {
-    Ok(vm.firmware_attempt(version)?.map(|a| format!("{}: {}", a.verdict(), a.message)).unwrap_or_default())
-}
-
-/// Waits until the newest attempt with that version has ended, says something else than `before`, and one of the words.
-fn attempt_says(vm: &mut Vm, version: &str, before: &str, words: &[&str]) -> Result<String> {
-    until(&format!("an attempt with {version} that says one of {words:?}"), SETTLE_LIMIT, || {
-        let said = said(vm, version)?;
-        let over = !said.starts_with("installing") && !said.starts_with("trial") && said != before;
-        let told = over && words.iter().any(|word| said.contains(word));
-        Ok(if told { Look::Is("told".to_owned()) } else { Look::NotYet(said) })
-    })
-}
-
 fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 30"]))?;
-    steps.must("a firmware whose capd never answers, and a payload that fails its self-test", || {
+    // Longer than the 20 s after which systemd takes capd for dead.
+    let confirmation = "confirmation_s = 25";
+    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 30", confirmation]))?;
+    steps.must("a firmware whose capd stops answering, and a payload that fails its self-test", || {
         world.vm.put(FAULTS, 0o644, format!("{next} deaf\n").as_bytes())?;
         repo.publish(&Release::new("fails-self-test", COUNTER, "1.1.0"))?;
         offer(world, &repo, &now, next)
     })?;
     let vm = &mut world.vm;
     steps.step("the firmware is undone", "rolled_back: daemon_not_ready", || vm.firmware_verdict(next))?;
+    steps.step("the daemon's watchdog had seen it", "Result=watchdog", || {
+        let ends = vm.sh("sort -u /data/qemu-tests/ends")?;
+        Ok(ends.lines().find(|line| *line == "Result=watchdog").map_or(ends.clone(), str::to_owned))
+    })?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
     steps.step("the payload is undone", "rolled_back: self_test_failed", || vm.verdict(COUNTER, "1.1.0"))?;
     steps.step("its old version runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
@@ -486,7 +361,7 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
     // Close before the end of the data: the daemons. Behind the data: the superblock of the tree of hashes.
     let (daemons, tree) = (release.verity.hash_offset - 1_200 * 1024, release.verity.hash_offset);
     let faults = format!(
-        "{next} panic\n{next} emergency\n{next} hang\n{next} no-judge\n\
+        "{next} newer\n{next} panic\n{next} emergency\n{next} hang\n{next} no-judge\n\
          {now} alter root-{other} {daemons}\n{now} none\n\
          {now} restore root-{other} {daemons}\n{now} alter root-{other} {tree}\n{now} none\n\
          {now} restore root-{other} {tree}\n{now} alter esp-{other} {uki}\n{now} none\n"
@@ -524,33 +399,88 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
         let orderly = rest.contains("reboot: ") || rest.contains("Kernel panic") || after.len() == rest.len();
         Ok(if orderly { rest.to_owned() } else { "reset".into() })
     })?;
+    steps.step("what newer firmware wrote into the states is still in them", "2 files", || {
+        let files =
+            vm.sh("grep -l '\"region\": \"eu\"' /data/iotwasm/ota/firmware.json /data/iotwasm/payloads/*/state.json")?;
+        Ok(format!("{} files", files.lines().count()))
+    })?;
     steps.step("the payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 
+/// While it is installed.
+const INSTALLING: &str = "installing";
+/// From the order to restart until the confirmation period.
+const FIRST_BOOT: &str = "first boot";
+
+/// Power cuts in one update: half of them while it is installed, half in its first boots, of which a trial has no more.
+const ROUND: u32 = 10;
+
 fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let cuts = std::env::var("IOTWASM_POWER_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
-    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 10, &[]))?;
+    let mut left = std::env::var("IOTWASM_POWER_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUND);
     let mut random = Random::from_environment();
     println!("  (IOTWASM_SEED={})", random.seed());
+    while left > 0 {
+        let cuts = left.min(ROUND);
+        cut_update(world, steps, &mut random, cuts)?;
+        left -= cuts;
+    }
+    Ok(())
+}
+
+/// One update with that many power cuts.
+fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u32) -> Result<()> {
+    // Longer than the longest wait for a cut: the update is not over before the cuts are.
+    let settings = settings(COUNTER, 10, &["confirmation_s = 45"]);
+    let (repo, now, next) = prepare(world, COUNTER, &settings)?;
+    // Slow enough for half of the cuts to come before it is installed.
+    world.server.set_fault_for(Fault::Slow(400_000), Some(".raucb"));
     offer(world, &repo, &now, next)?;
+    let half = cuts.div_ceil(2);
+    let mut seen = Vec::new();
     for cut in 0..cuts {
-        let moment = random.within(LONGEST_LIFE, cut % 10, 10);
+        let wanted = if cut < half { INSTALLING } else { FIRST_BOOT };
+        if cut == half {
+            world.server.set_fault(Fault::None);
+        }
         let vm = &mut world.vm;
+        let phase = wait_for_phase(vm, next, wanted)?;
+        let moment = random.within(if phase == INSTALLING { INSTALL } else { BOOT }, cut, half);
         // Not for a condition: the moment is what is random here.
         sleep(moment);
-        let doing =
-            vm.glance_call::<OtaStatus>("GetStatus", &json!({})).map_or_else(|_| "booting".to_owned(), |s| s.activity);
-        let name = format!("power cut {} of {cuts} after {:.0} s ({doing})", cut + 1, moment.as_secs_f64());
+        let name = format!("power cut {} of {cuts}: {phase}, after {:.0} s", cut + 1, moment.as_secs_f64());
         steps.must(&name, || {
             vm.power_cut()?;
             vm.power_on(&crate::vm::BootOptions::default())
         })?;
+        seen.push(phase);
     }
     let vm = &mut world.vm;
     steps.step("the update ends well", "committed", || vm.wait_firmware(next).map(|_| "committed".into()))?;
+    steps.step("both were cut: installations and first boots", "both", || {
+        let of = |wanted| seen.iter().filter(|phase| **phase == wanted).count();
+        let (installs, boots) = (of(INSTALLING), of(FIRST_BOOT));
+        let enough = cuts < ROUND || (installs >= 3 && boots >= 3);
+        Ok(if enough { "both".into() } else { format!("{installs} and {boots}") })
+    })?;
     steps.step("RAUC agrees", "good", || Ok(rauc_says(vm)?.rsplit(", ").next().unwrap_or_default().to_owned()))?;
     steps.step("the payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 
-/// Longest time from power to its next cut: a boot, an installation, the boot after it.
-const LONGEST_LIFE: Duration = Duration::from_secs(80);
+/// Waits until the update is that far, or further; gives which.
+fn wait_for_phase(vm: &mut Vm, next: &str, phase: &'static str) -> Result<&'static str> {
+    until(&format!("the update to be in the phase {phase}"), FIRMWARE_LIMIT, || {
+        let status = vm.glance_call::<OtaStatus>("GetStatus", &json!({}))?;
+        let runs = status.firmware.is_some_and(|firmware| firmware.version == next);
+        Ok(match status.activity.as_str() {
+            "installing_firmware" if phase == INSTALLING => Look::Is(INSTALLING),
+            "rebooting" => Look::Is(FIRST_BOOT),
+            _ if runs => Look::Is(FIRST_BOOT),
+            other => Look::NotYet(other.to_owned()),
+        })
+    })
+}
+
+/// About as long as an installation takes here.
+const INSTALL: Duration = Duration::from_secs(18);
+/// About as long as a restart takes here, to the beginning of the confirmation period.
+const BOOT: Duration = Duration::from_secs(40);

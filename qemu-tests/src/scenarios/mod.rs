@@ -6,6 +6,8 @@ pub(crate) mod capabilities;
 pub(crate) mod crash;
 pub(crate) mod defective;
 pub(crate) mod firmware;
+mod firmware_refused;
+mod firmware_when;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;
@@ -73,8 +75,9 @@ const PAYLOADS: &[Scenario] = &[
 /// The firmware beneath them.
 const FIRMWARE: &[Scenario] = &[
     firmware::UPDATE,
-    firmware::REFUSED,
+    firmware_refused::REFUSED,
     firmware::UNWELL,
+    firmware_when::WHEN,
     firmware::MISSING_DRIVER,
     firmware::DEAD_ENDS,
     firmware::POWER_CUTS,

@@ -67,7 +67,7 @@ impl Firmware {
                 return None;
             }
         };
-        let store = Store::open(&settings.places.firmware_state);
+        let store = Store::open(&settings.places.firmware_state, &machine.version);
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
         let (waiting_for, trouble) = (String::new(), String::new());
         let firmware = Self { settings, shared, quit, machine, store, waiting_for, trouble };

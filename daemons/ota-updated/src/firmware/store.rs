@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use iotwasm_firmware::state::{Event, FirmwareState, IllegalTransition, MAX_STATE_BYTES, StateError};
 use iotwasm_kit::{atomic, info, report, warn};
+use semver::Version;
 
 /// Why the state could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,9 @@ impl Store {
     /// Reads the file; an idle state if there is none.
     ///
     /// One that cannot be read is set aside, and what it remembers as rolled back is kept as far as that can be read: the
-    /// device falls back to firmware that must not try again what newer firmware found to be bad.
+    /// device falls back to firmware, the one that is `running`, that must not try again what newer firmware found to be bad.
     #[must_use]
-    pub fn open(path: &Path) -> Self {
+    pub fn open(path: &Path, running: &Version) -> Self {
         let bytes = match read(path) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Self { path: path.to_owned(), state: FirmwareState::default() },
@@ -47,8 +48,8 @@ impl Store {
             if let Err(err) = std::fs::rename(path, &aside) {
                 warn!("could not set it aside: {err}");
             }
-            let state = FirmwareState::salvage(&bytes);
-            if !state.rejected().is_empty()
+            let state = FirmwareState::salvage(&bytes, running);
+            if state != FirmwareState::default()
                 && let Err(err) = write(path, &state)
             {
                 warn!("{}", report::chain(&err));
@@ -102,15 +103,17 @@ mod tests {
 
     use super::*;
 
+    const RUNNING: Version = Version::new(1, 0, 0);
+
     #[test]
     fn a_damaged_file_is_set_aside_and_never_fatal() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("firmware.json");
         std::fs::write(&path, "{\"format\":1").unwrap();
-        assert_eq!(Store::open(&path).state().state(), &State::Idle);
+        assert_eq!(Store::open(&path, &RUNNING).state().state(), &State::Idle);
         assert!(!path.exists() && dir.path().join("firmware.json.damaged").exists());
         std::fs::create_dir(&path).unwrap();
-        let mut store = Store::open(&path);
+        let mut store = Store::open(&path, &RUNNING);
         assert!(store.apply(&Event::Committed).is_err());
     }
 
@@ -124,8 +127,8 @@ mod tests {
             {{"version":"1.2.3","sha256":"{digest}","custom":"{digest}","region":"eu"}},"reason":"boot_failed"}}]}}"#
         );
         std::fs::write(&path, newer).unwrap();
-        assert_eq!(Store::open(&path).state().rejected().len(), 1);
+        assert_eq!(Store::open(&path, &RUNNING).state().rejected().len(), 1);
         // And the next start finds it as well.
-        assert_eq!(Store::open(&path).state().rejected().len(), 1);
+        assert_eq!(Store::open(&path, &RUNNING).state().rejected().len(), 1);
     }
 }

@@ -1,0 +1,92 @@
+//! When a firmware update may happen: maintenance windows, the battery, and payloads that ask not to be interrupted.
+
+use serde_json::{Value, json};
+
+use super::Scenario;
+use super::firmware::{offer, prepare, settings};
+use crate::device::{SETTLE_LIMIT, Settings};
+use crate::error::Result;
+use crate::server::Fault;
+use crate::steps::Steps;
+use crate::vm::Vm;
+use crate::wait::{Look, until};
+use crate::world::World;
+
+/// A device that has better things to do than to restart.
+pub(crate) const WHEN: Scenario = Scenario {
+    name: "firmware-when",
+    about: "an update waits for its window, for power, and for a payload that asks for time; then it goes through",
+    run: when,
+};
+
+/// The payload that asks for 20 s after its start.
+const HOLDS: &str = "holds";
+/// Fast enough to end, slow enough for the battery to run low meanwhile.
+const SLOW: usize = 2_000_000;
+
+fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
+    let closed = closed_window(&mut world.vm)?;
+    let (repo, now, next) = prepare(world, HOLDS, &settings(HOLDS, 1, &[&format!("windows = [\"{closed}\"]")]))?;
+    world.vm.sh("modprobe -r test_power; modprobe test_power ac_online=off usb_online=off")?;
+    battery(&mut world.vm, 20)?;
+    world.server.forget();
+    offer(world, &repo, &now, next)?;
+    steps.step(&format!("outside its window ({closed}) the device waits"), "a maintenance window", || {
+        waits_for(&mut world.vm, "a maintenance window")
+    })?;
+    world.vm.adjust(&settings(HOLDS, 1, &[]))?;
+    let low = "power: the battery has 20 %, and 30 % are needed";
+    steps.step("without a window it waits for power", low, || waits_for(&mut world.vm, low))?;
+    steps.step("nothing was fetched so far, and nothing is installed", "0 bytes, \"\"", || {
+        Ok(format!("{} bytes, {:?}", world.server.sent(".raucb"), world.vm.firmware()?.installed))
+    })?;
+    steps.must("the battery is charged, and runs low while the firmware is installed", || {
+        world.server.set_fault_for(Fault::Slow(SLOW), Some(".raucb"));
+        battery(&mut world.vm, 80)?;
+        until("the installation", SETTLE_LIMIT, || {
+            let activity = world.vm.ota_status()?.activity;
+            Ok(if activity == "installing_firmware" { Look::Is(()) } else { Look::NotYet(activity) })
+        })?;
+        battery(&mut world.vm, 10)
+    })?;
+    let low = "power: the battery has 10 %, and 30 % are needed";
+    steps.step("what is installed waits for power", low, || waits_for(&mut world.vm, low))?;
+    steps.step("it is told as installed", next, || Ok(world.vm.firmware()?.installed))?;
+    steps.must("a payload asks for time, and the device is plugged in", || {
+        world.vm.sh("systemctl restart wasm-supervisord.service")?;
+        until("the payload's wish", SETTLE_LIMIT, || {
+            let status: Value = world.vm.call("supervisor", "io.iotwasm.Supervisor.GetStatus", &json!({}))?;
+            let hold = status["payloads"][0]["hold_s"].as_i64().unwrap_or(0);
+            Ok(if hold > 0 { Look::Is(()) } else { Look::NotYet(status.to_string()) })
+        })?;
+        world.vm.sh("echo on >/sys/module/test_power/parameters/ac_online").map(drop)
+    })?;
+    let asks = "payload holds, which asks not to be interrupted";
+    steps.step("the restart waits for the payload", asks, || waits_for(&mut world.vm, asks))?;
+    steps.step("then it comes, and the firmware is kept", "committed", || world.vm.firmware_verdict(next))?;
+    steps.step("the payload runs on it", "1.0.0 running, healthy", || world.vm.wait_running(HOLDS, "1.0.0"))?;
+    world.server.set_fault(Fault::None);
+    world.vm.configure(&Settings::of(HOLDS))
+}
+
+/// A window that begins in two hours and lasts one.
+fn closed_window(vm: &mut Vm) -> Result<String> {
+    let hour: u32 = vm.sh("date -u +%H")?.trim().parse().unwrap_or(0);
+    Ok(format!("{:02}:00-{:02}:00", (hour + 2) % 24, (hour + 3) % 24))
+}
+
+fn battery(vm: &mut Vm, percent: u32) -> Result<()> {
+    vm.sh(&format!("echo {percent} >/sys/module/test_power/parameters/battery_capacity")).map(drop)
+}
+
+/// Waits until the firmware waits for that.
+fn waits_for(vm: &mut Vm, what: &str) -> Result<String> {
+    until(&format!("the firmware to wait for {what:?}"), SETTLE_LIMIT, || {
+        let firmware = vm.firmware()?;
+        Ok(if firmware.waiting_for == what {
+            Look::Is(firmware.waiting_for)
+        } else {
+            Look::NotYet(format!("{firmware:?}"))
+        })
+    })
+}
