@@ -7,6 +7,7 @@
 
 pub mod choice;
 pub mod digest;
+pub mod image;
 pub mod measured;
 #[cfg(feature = "predict")]
 pub mod predict;

@@ -94,7 +94,7 @@ fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
     cut_power(world, steps, cuts)
 }
 
-/// Cuts the power that many times, each during an update, the moments spread over its length.
+/// Cuts the power that many times during updates, the moments spread over their length.
 pub(crate) fn cut_power(world: &mut World, steps: &mut Steps, cuts: u32) -> Result<()> {
     let mut old = world.stand(5)?;
     world.vm.adjust(&Settings { more: vec!["trial_boots = 10".to_owned()], ..Settings::of(COUNTER) })?;
@@ -114,14 +114,20 @@ pub(crate) fn cut_power(world: &mut World, steps: &mut Steps, cuts: u32) -> Resu
         old = new;
         Ok(verdict)
     })?;
+    // Two cuts in each update: the second while the device makes up for the first.
+    let mut new = String::new();
     for cut in 0..cuts {
-        let (repo, new) = world.next_version()?;
-        let moment = random.within(whole, cut, cuts);
-        let published = Instant::now();
-        repo.publish(&Release::new(COUNTER, COUNTER, &new))?;
+        let begun = Instant::now();
+        let whole = if cut % 2 == 0 { whole } else { whole / 2 };
+        if cut % 2 == 0 {
+            let (repo, version) = world.next_version()?;
+            repo.publish(&Release::new(COUNTER, COUNTER, &version))?;
+            new = version;
+        }
+        let moment = random.within(whole, cut / 2, cuts.div_ceil(2));
         let World { vm, server, .. } = world;
         // Not for a condition: the moment is what is random here.
-        sleep(moment.saturating_sub(published.elapsed()));
+        sleep(moment.saturating_sub(begun.elapsed()));
         let doing = vm.ota_status().map_or_else(|_| "unknown".to_owned(), |s| s.activity);
         let name = format!(
             "power cut {} of {cuts} after {:.1} s ({doing}): a payload runs at once",
@@ -136,9 +142,12 @@ pub(crate) fn cut_power(world: &mut World, steps: &mut Steps, cuts: u32) -> Resu
             some_version_runs(vm, &[&old, &new])
         })?;
         server.set_fault_for(Fault::Slow(SLOW), Some("/targets/"));
+        if cut % 2 == 0 && cut + 1 < cuts {
+            continue;
+        }
         steps.step("and the update ends well", &new, || vm.wait_committed(COUNTER, &new))?;
         world.now_stands(&new);
-        old = new;
+        old.clone_from(&new);
     }
     Ok(())
 }

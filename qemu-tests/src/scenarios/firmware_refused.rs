@@ -115,36 +115,30 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("a truncated bundle is not installed", "told", || {
         attempt_says(&mut world.vm, next, before, &["416", "range"])
     })?;
-    let before = newest(&mut world.vm, next)?;
     let contents = release(world, next)?.files.bundle.map_or(0, |bundle| bundle.payload_length) as usize;
-    steps.must("the server has a bundle with other contents and the right length", || {
-        let mut altered = whole.clone();
-        // Each block between its table of contents, which is at the end, and its beginning.
-        for byte in altered[4_000_000..contents - 1_000_000].iter_mut().step_by(4096) {
-            *byte ^= 0x55;
-        }
-        fs::write(&served, &altered).map_err(Error::file("write", &served))
-    })?;
-    steps
-        .step("altered contents are not installed", "told", || attempt_says(&mut world.vm, next, before, &["RAUC:"]))?;
     steps.must(
-        "the bundle is the right one, and while it is installed another of the OEM's takes its place",
+        "the bundle is the right one, and while it is installed another of its length takes its place",
         || {
             fs::write(&served, &whole).map_err(Error::file("write", &served))?;
             world.server.set_fault_for(Fault::Slow(1_000_000), Some(".raucb"));
             world.server.forget();
             until("the installation to be under way", SETTLE_LIMIT, || {
                 let sent = world.server.sent(".raucb");
-                Ok(if sent > 2_000_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
+                Ok(if sent > 1_000_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
             })?;
-            small_bundle(world, &served, COMPATIBLE, next)?;
+            let mut altered = whole.clone();
+            // Each block between its beginning and its table of contents, which is at the end.
+            for byte in altered[4_000_000..contents - 1_000_000].iter_mut().step_by(4096) {
+                *byte ^= 0x55;
+            }
+            fs::write(&served, &altered).map_err(Error::file("write", &served))?;
             world.server.set_fault(Fault::None);
             Ok(())
         },
     )?;
     let before = newest(&mut world.vm, next)? - 1;
     steps.step("what was replaced between check and use is not installed", "told", || {
-        attempt_says(&mut world.vm, next, before, &["RAUC:", "416", "range"])
+        attempt_says(&mut world.vm, next, before, &["RAUC:"])
     })?;
     steps.must("a repository by a stranger has the firmware that the OEM's RAUC key signed", || {
         let stranger = world.forged_repo()?;

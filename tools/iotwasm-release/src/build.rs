@@ -2,6 +2,7 @@
 
 mod bundle;
 mod esp;
+mod identity;
 mod rootfs;
 mod tree;
 mod uki;
@@ -119,6 +120,7 @@ pub(crate) fn run(args: &Build) -> Result<(), Error> {
     if fs::symlink_metadata(&args.out).is_ok() {
         return Err(Error::Exists { path: args.out.clone() });
     }
+    identity::check(args)?;
     let ima = tree::measured_files(&args.root)?;
     let runner = ima.iter().find(|entry| entry.path == args.runner).cloned();
     let runner = runner.ok_or_else(|| Error::NoRunner { path: args.runner.clone() })?;

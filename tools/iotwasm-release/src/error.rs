@@ -40,6 +40,8 @@ pub(crate) enum Error {
     NotATree { path: PathBuf },
     #[error("the path of {} is not text, or longer than a path of release.json may be", path.display())]
     Path { path: PathBuf },
+    #[error("the tree's {file} has {key} {said}, and the release is for {wanted}; devices would believe the tree")]
+    Identity { file: &'static str, key: &'static str, said: String, wanted: String },
     #[error("the tree has no {path}, which runs payloads; build it in, or say where it is with --runner")]
     NoRunner { path: String },
     #[error("the command line {rule}")]

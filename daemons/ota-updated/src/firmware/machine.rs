@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use iotwasm_firmware::release::{Release, is_compatible, is_version};
+use iotwasm_firmware::image;
+use iotwasm_firmware::release::Release;
 use iotwasm_firmware::state::{Boot, Slot};
 use jiff::tz::TimeZone;
 use semver::Version;
@@ -45,8 +46,8 @@ impl Machine {
         let no = |path: &Path, what| NoFirmware { path: path.to_owned(), what };
         let (slot, os, rauc) = (&places.booted_slot, &places.os_release, &places.rauc_config);
         let slot = booted_slot(&text(slot)?).ok_or_else(|| no(slot, "names no slot"))?;
-        let version = image_version(&text(os)?).ok_or_else(|| no(os, "has no IMAGE_VERSION that is a version"))?;
-        let compatible = compatible(&text(rauc)?).ok_or_else(|| no(rauc, "has no compatible in [system]"))?;
+        let version = image::version(&text(os)?).ok_or_else(|| no(os, "has no IMAGE_VERSION that is a version"))?;
+        let compatible = image::compatible(&text(rauc)?).ok_or_else(|| no(rauc, "has no compatible in [system]"))?;
         let is_trial = places.trial_boot.exists() && !places.kept.exists();
         Ok(Self { boot: Boot { slot, is_trial }, version, compatible })
     }
@@ -55,26 +56,6 @@ impl Machine {
 fn booted_slot(text: &str) -> Option<Slot> {
     let name = text.lines().find_map(|line| line.trim().strip_prefix("RAUC_SLOT="))?;
     Slot::ALL.into_iter().find(|slot| slot.boot_name() == name)
-}
-
-fn image_version(text: &str) -> Option<Version> {
-    let value = text.lines().find_map(|line| line.trim().strip_prefix("IMAGE_VERSION="))?;
-    let value = value.trim_matches(['"', '\'']);
-    Version::parse(value).ok().filter(is_version)
-}
-
-fn compatible(text: &str) -> Option<String> {
-    let mut section = "";
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name;
-        } else if let Some((key, value)) = line.split_once('=')
-            && (section, key.trim()) == ("system", "compatible")
-        {
-            return Some(value.trim().to_owned()).filter(|value| is_compatible(value));
-        }
-    }
-    None
 }
 
 /// A slot's partition is too small for a release.
@@ -149,14 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_image_says_is_read() {
+    fn what_the_initrd_says_is_read() {
         assert_eq!(booted_slot("RAUC_SLOT=slot-b\n"), Some(Slot::B));
         assert_eq!(booted_slot("RAUC_SLOT=slot-c\n"), None);
-        assert_eq!(image_version("ID=x\nIMAGE_VERSION=\"1.2.3\"\n"), Some(Version::new(1, 2, 3)));
-        assert_eq!(image_version("IMAGE_VERSION=1.2\n"), None);
-        let config = "[keyring]\ncompatible=no\n\n[system]\n# a comment\ncompatible = acme-gw\nbootloader=efi\n";
-        assert_eq!(compatible(config).as_deref(), Some("acme-gw"));
-        assert_eq!(compatible("[system]\ncompatible=a/b\n"), None);
     }
 
     #[test]

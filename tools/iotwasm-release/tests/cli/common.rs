@@ -100,13 +100,14 @@ impl Bench {
 
     /// A root tree with one of everything that matters.
     pub(crate) fn tree(&self, name: &str) {
-        let files: [(&str, &[u8], u32); 9] = [
+        let files: [(&str, &[u8], u32); 10] = [
             ("usr/bin/tool", b"#!/bin/sh\nexit 0\n", 0o755),
             ("usr/bin/ota-updated", &noise(2, 70_000), 0o755),
             (RUNNER, &noise(3, 50_000), 0o711),
             ("usr/lib/libc.so.6", b"\x7fELF and so on", 0o644),
             ("usr/lib/modules/6.12/a.ko.xz", b"\xfd7zXZ", 0o644),
-            ("usr/lib/os-release", b"ID=test\n", 0o644),
+            ("usr/lib/os-release", b"ID=test\nIMAGE_VERSION=1.2.3\n", 0o644),
+            ("etc/rauc/system.conf", b"[system]\ncompatible=test-board\n", 0o644),
             ("usr/share/data", &noise(4, 300_000), 0o644),
             ("etc/a file", b"x", 0o644),
             ("tmp/left-behind", b"by the build", 0o755),

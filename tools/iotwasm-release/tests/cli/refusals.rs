@@ -65,6 +65,26 @@ fn a_tree_without_a_runner_is_no_release() {
 }
 
 #[test]
+fn a_tree_that_says_it_is_something_else_is_no_release() {
+    let bench = Bench::new();
+    for (tree, file, text, said) in [
+        ("version", "usr/lib/os-release", "IMAGE_VERSION=1.2.4\n", "IMAGE_VERSION 1.2.4, and the release is for 1.2.3"),
+        ("none", "usr/lib/os-release", "ID=test\n", "IMAGE_VERSION missing"),
+        (
+            "compatible",
+            "etc/rauc/system.conf",
+            "[system]\ncompatible=other\n",
+            "compatible other, and the release is for test-board",
+        ),
+    ] {
+        bench.tree(tree);
+        bench.write(&format!("{tree}/{file}"), text.as_bytes(), 0o644);
+        run(&mut bench.bare(tree, "out")).fails(1, said);
+    }
+    nothing_left(&bench);
+}
+
+#[test]
 fn a_file_that_cannot_be_listed_is_refused() {
     use std::os::unix::ffi::OsStrExt;
     let bench = Bench::new();
