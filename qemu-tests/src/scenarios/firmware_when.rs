@@ -25,6 +25,7 @@ const HOLDS: &str = "holds";
 const SLOW: usize = 2_000_000;
 
 fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
+    world.ensure_booted()?;
     let closed = closed_window(&mut world.vm)?;
     let (repo, now, next) = prepare(world, HOLDS, &settings(HOLDS, 1, &[&format!("windows = [\"{closed}\"]")]))?;
     world.vm.sh("modprobe -r test_power; modprobe test_power ac_online=off usb_online=off")?;
