@@ -57,7 +57,7 @@ pub(crate) struct Build {
     /// When it was made [default: SOURCE_DATE_EPOCH from the environment]. No clock is read.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Timestamp>,
-    /// The kernel's command line; iot.verity=<root hash>:<offset> is added.
+    /// The kernel's command line; `iot.verity=<root hash>:<offset> --` is added.
     #[arg(long, value_name = "TEXT")]
     cmdline: String,
     /// Folder to make; it must not exist.
