@@ -6,6 +6,7 @@ pub(crate) mod capabilities;
 pub(crate) mod crash;
 pub(crate) mod defective;
 pub(crate) mod firmware;
+mod forge;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;
@@ -13,6 +14,7 @@ mod leases;
 pub(crate) mod life;
 mod network;
 mod peripherals;
+mod secure_boot;
 pub(crate) mod storage;
 pub(crate) mod trust;
 
@@ -78,4 +80,5 @@ const FIRMWARE: &[Scenario] = &[
     firmware::MISSING_DRIVER,
     firmware::DEAD_ENDS,
     firmware::POWER_CUTS,
+    secure_boot::SECURE_BOOT,
 ];
