@@ -6,6 +6,7 @@ use crate::device::Settings;
 use crate::error::{Error, Result};
 use crate::repo::{Release, Repo};
 use crate::row::Row;
+use crate::uefi::Uefi;
 use crate::vm::{SERVER_URL, Vm};
 use crate::wait::{Look, until};
 use crate::world::{COUNTER, World};
@@ -20,7 +21,7 @@ const ALONE: Duration = Duration::from_secs(900);
 /// Replaces the device by a fresh one and updates it.
 pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
     eprintln!("bench: an installation of firmware by RAUC alone");
-    world.replace_device()?;
+    world.replace_device(Uefi::Plain)?;
     let more = |enabled: bool| Settings {
         more: vec![format!("[firmware]\nenabled = {enabled}\nconfirmation_s = 1")],
         ..Settings::of(COUNTER)

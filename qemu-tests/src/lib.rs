@@ -18,6 +18,7 @@ pub mod row;
 pub mod scenarios;
 pub mod server;
 pub mod steps;
+pub mod uefi;
 pub mod vm;
 pub mod wait;
 pub mod world;

@@ -13,6 +13,7 @@ use crate::agent::{Agent, Output};
 use crate::error::{Error, Result};
 use crate::protocol::PORT;
 use crate::qmp::Qmp;
+use crate::uefi::{BLANK_VARIABLES, Uefi};
 use crate::wait::{Look, until};
 
 /// How long a boot may take: on a busy machine, translated, several minutes.
@@ -20,9 +21,6 @@ pub const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long an ordinary command in the device may take.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(120);
-
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// Tells boots apart.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -44,8 +42,11 @@ pub struct Network {
 /// How a boot differs from an ordinary one.
 #[derive(Debug, Clone, Default)]
 pub struct BootOptions {
-    /// Words for the kernel's command line; measured into PCR 12 by the stub.
+    /// Words that the stub puts behind the command line, and measures into PCR 12. Our UKIs' end with `--`: these are for
+    /// systemd, not for the kernel, and with Secure Boot on the initrd refuses them.
     pub kernel: Vec<String>,
+    /// Other strings of the machine's maker, SMBIOS type 11.
+    pub smbios: Vec<String>,
     /// What the machine's clock says at power-on (`2026-01-31T12:00:00`); this machine's time otherwise.
     pub clock: Option<String>,
 }
@@ -57,6 +58,7 @@ pub struct Vm {
     image: PathBuf,
     accel: Accel,
     network: Network,
+    uefi: Uefi,
     running: Option<Running>,
     boots: u32,
 }
@@ -71,7 +73,7 @@ struct Running {
 
 impl Vm {
     /// A new device from the image, in its own folder; what was there goes.
-    pub fn create(folder: &Path, image: &Path, accel: Accel, network: Network) -> Result<Self> {
+    pub fn create(folder: &Path, image: &Path, accel: Accel, network: Network, uefi: Uefi) -> Result<Self> {
         if folder.exists() {
             fs::remove_dir_all(folder).map_err(Error::file("remove", folder))?;
         }
@@ -79,14 +81,14 @@ impl Vm {
         fs::create_dir_all(&tpm).map_err(Error::file("make", &tpm))?;
         let image = image.canonicalize().map_err(Error::file("find", image))?;
         let vars = folder.join("vars.fd");
-        fs::copy(VARIABLES, &vars).map_err(Error::file("write", &vars))?;
+        fs::copy(BLANK_VARIABLES, &vars).map_err(Error::file("write", &vars))?;
         let disk = folder.join("disk.qcow2");
         run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(&image).arg(&disk))?;
         run(Command::new("swtpm_setup")
             .args(["--tpm2", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--pcr-banks", "sha256"])
             .args(["--overwrite", "--tpmstate"])
             .arg(&tpm))?;
-        Ok(Self { folder: folder.to_owned(), image, accel, network, running: None, boots: 0 })
+        Ok(Self { folder: folder.to_owned(), image, accel, network, uefi, running: None, boots: 0 })
     }
 
     /// The folder with the device's files and logs.
@@ -344,9 +346,10 @@ impl Vm {
         let mut all = Vec::new();
         let mut add = |words: &[&str]| all.extend(words.iter().map(|&w| w.to_owned()));
         let cpu = if self.accel == Accel::Kvm { "host" } else { "max" };
-        add(&["-machine", "q35,smm=off", "-accel", self.accel.argument(), "-cpu", cpu, "-smp", "2", "-m", "1024"]);
+        add(self.uefi.machine());
+        add(&["-accel", self.accel.argument(), "-cpu", cpu, "-smp", "2", "-m", "1024"]);
         add(&["-nodefaults", "-display", "none", "-action", "watchdog=reset"]);
-        add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={FIRMWARE}")]);
+        add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", self.uefi.code())]);
         add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={}", path("vars.fd"))]);
         add(&["-chardev", &format!("socket,id=tpm,path={}", path("tpm.sock"))]);
         add(&["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]);
@@ -371,6 +374,9 @@ impl Vm {
         if !options.kernel.is_empty() {
             let words = options.kernel.join(" ");
             add(&["-smbios", &format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={words}")]);
+        }
+        for text in &options.smbios {
+            add(&["-smbios", &format!("type=11,value={text}")]);
         }
         all
     }

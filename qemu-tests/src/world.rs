@@ -9,6 +9,7 @@ use crate::device::{Settings, UNITS};
 use crate::error::{Error, Result};
 use crate::repo::{Built, Release, Repo};
 use crate::server::{Fault, Server};
+use crate::uefi::Uefi;
 use crate::vm::{Network, Vm};
 
 /// Device and servers.
@@ -45,7 +46,7 @@ impl World {
         let server = Server::start(&nothing)?;
         let mirror = Server::start(&nothing)?;
         let network = Network { server: Some(server.port()), mirror: Some(mirror.port()) };
-        let vm = Vm::create(&folder.join("device"), &built.disk(), accel, network)?;
+        let vm = Vm::create(&folder.join("device"), &built.disk(), accel, network, Uefi::Plain)?;
         Ok(Self { built: built.clone(), vm, server, mirror, folder, standing: None })
     }
 
@@ -116,12 +117,12 @@ impl World {
     }
 
     /// A device fresh from the factory in the old one's place: disk, variables and TPM; its power off.
-    pub fn replace_device(&mut self) -> Result<()> {
+    pub fn replace_device(&mut self, uefi: Uefi) -> Result<()> {
         self.fell();
         let network = Network { server: Some(self.server.port()), mirror: Some(self.mirror.port()) };
         let (folder, image, accel) = (self.vm.folder().to_owned(), self.vm.image().to_owned(), self.vm.accel());
         self.vm.power_cut()?;
-        self.vm = Vm::create(&folder, &image, accel, network)?;
+        self.vm = Vm::create(&folder, &image, accel, network, uefi)?;
         Ok(())
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn verified_boot(world: &mut World, steps: &mut Steps) -> Result<()> 
     steps.step("the device knows its slot", "RAUC_SLOT=slot-a", || {
         Ok(String::from_utf8_lossy(&vm.get("/run/iot/slot")?).trim().to_owned())
     })?;
-    as_predicted(vm, steps, &release)?;
+    as_predicted(vm, steps, &release, false)?;
     steps.step("PCR 15 is untouched", &"0".repeat(64), || pcr(vm, 15))?;
     for unit in UNITS {
         steps.step(&format!("{unit} is ready"), "active", || {
@@ -72,11 +72,12 @@ pub(crate) fn release(world: &World, version: &str) -> Result<Release> {
         .map_err(|err| Error::Unreadable { what: "release.json", text: format!("{}: {err}", path.display()) })
 }
 
-/// The boot left what the release predicts, and nothing ran that it does not list.
-pub(crate) fn as_predicted(vm: &mut Vm, steps: &mut Steps, release: &Release) -> Result<()> {
+/// The boot, with Secure Boot on or off, left what the release predicts, and nothing ran that it does not list.
+pub(crate) fn as_predicted(vm: &mut Vm, steps: &mut Steps, release: &Release, secure_boot: bool) -> Result<()> {
     let text = |digest: Option<iotwasm_firmware::Digest>| digest.map_or_else(|| "none".into(), |d| d.to_string());
     let version = &release.version;
-    steps.step(&format!("PCR 4 is what release {version} predicts"), &text(release.pcr4(false)), || pcr(vm, 4))?;
+    steps
+        .step(&format!("PCR 4 is what release {version} predicts"), &text(release.pcr4(secure_boot)), || pcr(vm, 4))?;
     steps.step(&format!("PCR 11 is what release {version} predicts"), &text(release.pcr11("sysinit:ready")), || {
         pcr(vm, 11)
     })?;
@@ -105,7 +106,7 @@ pub(crate) fn as_predicted(vm: &mut Vm, steps: &mut Steps, release: &Release) ->
 /// What the kernel has measured, a line for each.
 pub(crate) const IMA_LOG: &str = "/sys/kernel/security/integrity/ima/ascii_runtime_measurements";
 
-fn pcr(vm: &mut Vm, number: u8) -> Result<String> {
+pub(crate) fn pcr(vm: &mut Vm, number: u8) -> Result<String> {
     let text = vm.run(&["tpm2_pcrread", &format!("sha256:{number}")])?;
     let value = text.rsplit("0x").next().unwrap_or_default().trim().to_lowercase();
     if value.len() == 64 { Ok(value) } else { Err(Error::Unreadable { what: "a PCR", text }) }

@@ -1,8 +1,6 @@
 //! Updates of the firmware itself: RAUC, boot slots, trials over reboots, and every way in which they go wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -10,13 +8,15 @@ use serde_json::{Value, json};
 
 use super::Scenario;
 use super::boot::{IMA_LOG, as_predicted, release};
+use super::forge::sha256;
 use crate::device::{FIRMWARE_LIMIT, OtaStatus, Settings};
 use crate::error::{Error, Result};
 use crate::random::Random;
-use crate::repo::{COMPATIBLE, Release, Repo, copy_tree};
+use crate::repo::{COMPATIBLE, Release, Repo};
 use crate::server::Fault;
 use crate::steps::Steps;
-use crate::vm::{Vm, run};
+use crate::uefi::Uefi;
+use crate::vm::Vm;
 use crate::wait::{Look, until};
 use crate::world::{COUNTER, World};
 
@@ -94,7 +94,7 @@ pub(super) fn offer(world: &World, repo: &Repo, now: &str, next: &str) -> Result
 }
 
 fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
-    world.replace_device()?;
+    world.replace_device(Uefi::Plain)?;
     let (repo, _, _) = prepare(world, COUNTER, &settings(COUNTER, 1, &[]))?;
     let mut slots = ["b", "a"].into_iter();
     let mut pcr11 = Vec::new();
@@ -110,7 +110,7 @@ fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
         let slot = slots.next().unwrap_or_default();
         steps.step("it runs from the other slot", slot, || vm.wait_firmware(version))?;
         steps.step("RAUC agrees", &format!("booted slot-{slot}, next slot-{slot}, good"), || rauc_says(vm))?;
-        as_predicted(vm, steps, &release)?;
+        as_predicted(vm, steps, &release, false)?;
         pcr11.push(release.pcr11("sysinit:ready").map(|digest| digest.to_string()));
         steps.step("the payload runs on it", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
         steps.step("IMA has it by its hash", "1", || {
@@ -167,7 +167,7 @@ pub(crate) fn story_update(world: &mut World, steps: &mut Steps) -> Result<()> {
     let fetched = world.server.sent(".raucb");
     let bundle = release.files.bundle.as_ref().map_or(0, |bundle| bundle.file.length);
     println!("    (fetched {:.1} of {:.1} MB)", fetched as f64 / 1e6, bundle as f64 / 1e6);
-    as_predicted(vm, steps, &release)?;
+    as_predicted(vm, steps, &release, false)?;
     steps.step("the payload runs on it", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 
@@ -205,85 +205,6 @@ fn rauc_says(vm: &mut Vm) -> Result<String> {
         text_of(&slot["bootname"]),
         text_of(&slot["boot_status"])
     ))
-}
-
-/// A copy of a release under another version, to be spoiled.
-pub(super) struct Forged {
-    pub(super) folder: PathBuf,
-    version: String,
-}
-
-impl Forged {
-    pub(super) fn new(world: &World, base: &str, version: &str) -> Result<Self> {
-        let folder = world.built.folder.join("vm/forged-release");
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
-        }
-        copy_tree(&world.built.firmware(base), &folder)?;
-        Ok(Self { folder, version: version.to_owned() })
-    }
-
-    pub(super) fn bundle(&self) -> PathBuf {
-        self.folder.join("firmware.raucb")
-    }
-
-    /// Makes release.json say what the bundle now is.
-    pub(super) fn describe(&self) -> Result<()> {
-        let path = self.folder.join("release.json");
-        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-        let mut release: Value =
-            serde_json::from_str(&text).map_err(|_| Error::Unreadable { what: "release.json", text })?;
-        let bytes = fs::read(self.bundle()).map_err(Error::file("read", self.bundle()))?;
-        let (head, size) = bytes.split_at(bytes.len() - 8);
-        let size = size.iter().fold(0, |sum, &byte| sum * 256 + usize::from(byte));
-        let offset = head.len() - size;
-        let tail = self.folder.join("tail");
-        fs::write(&tail, &bytes[offset..]).map_err(Error::file("write", &tail))?;
-        let bundle = &mut release["files"]["bundle"];
-        bundle["length"] = json!(bytes.len());
-        bundle["sha256"] = json!(sha256(&self.bundle())?);
-        bundle["signature_offset"] = json!(offset);
-        bundle["signature_sha256"] = json!(sha256(&tail)?);
-        // A small bundle: its beginning is of no interest here.
-        bundle["payload_length"] = json!(4096);
-        release["version"] = json!(self.version);
-        fs::write(&path, release.to_string()).map_err(Error::file("write", &path))
-    }
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let text = run(Command::new("sha256sum").arg(path))?;
-    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
-}
-
-/// A bundle with little in it, signed by the OEM.
-pub(super) fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Result<()> {
-    let content = world.built.folder.join("vm/small-bundle");
-    if content.exists() {
-        fs::remove_dir_all(&content).map_err(Error::file("remove", &content))?;
-    }
-    fs::create_dir_all(&content).map_err(Error::file("make", &content))?;
-    let manifest = format!(
-        "[update]\ncompatible={compatible}\nversion={version}\n[bundle]\nformat=verity\n[image.rootfs]\nfilename=rootfs.img\n"
-    );
-    fs::write(content.join("manifest.raucm"), manifest).map_err(Error::file("write", &content))?;
-    // RAUC wants something that cannot be compressed to nothing.
-    run(Command::new("dd")
-        .args(["if=/dev/urandom", "bs=64k", "count=1", "status=none"])
-        .arg(format!("of={}", content.join("rootfs.img").display())))?;
-    if to.exists() {
-        fs::remove_file(to).map_err(Error::file("remove", to))?;
-    }
-    let keys = world.built.folder.join("release-keys/rauc");
-    let option = |name: &str, file: &str| format!("--{name}={}", keys.join(file).display());
-    run(Command::new("rauc")
-        .arg("bundle")
-        .arg(option("cert", "signer.pem"))
-        .arg(option("key", "signer.key"))
-        .arg(option("intermediate", "intermediate.pem"))
-        .arg(&content)
-        .arg(to))
-    .map(drop)
 }
 
 fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
@@ -342,7 +263,7 @@ fn missing_driver(world: &mut World, steps: &mut Steps) -> Result<()> {
 }
 
 /// How often that version was booted, as the boots tell.
-fn boots_of(vm: &mut Vm, version: &str) -> Result<usize> {
+pub(super) fn boots_of(vm: &mut Vm, version: &str) -> Result<usize> {
     let log = vm.sh("cat /data/qemu-tests/boots 2>/dev/null || true")?;
     Ok(log.lines().filter(|line| line.split(' ').next() == Some(version)).count())
 }

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::Scenario;
 use super::boot::release;
-use super::firmware::{Forged, offer, prepare, settings, small_bundle};
+use super::firmware::{offer, prepare, settings};
+use super::forge::{Forged, small_bundle, strangers_keys};
 use crate::device::SETTLE_LIMIT;
 use crate::error::{Error, Result};
 use crate::repo::{COMPATIBLE, Repo};
@@ -45,11 +46,7 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
 
     let forged = Forged::new(world, next, "9.0.1")?;
     steps.step("a bundle by a stranger, in metadata by the OEM, is refused", "refused", || {
-        let keys = world.built.folder.join("vm/stranger-keys");
-        if keys.exists() {
-            fs::remove_dir_all(&keys).map_err(Error::file("remove", &keys))?;
-        }
-        run(Command::new(world.built.folder.join("bin/iotwasm-release")).args(["keys", "--out"]).arg(&keys))?;
+        let keys = strangers_keys(world)?;
         let to = forged.folder.join("resigned");
         run(Command::new("rauc")
             .args(["resign", "--no-verify"])

@@ -8,6 +8,7 @@ pub(crate) mod defective;
 pub(crate) mod firmware;
 mod firmware_refused;
 mod firmware_when;
+mod forge;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;
@@ -15,6 +16,7 @@ mod leases;
 pub(crate) mod life;
 mod network;
 mod peripherals;
+mod secure_boot;
 pub(crate) mod storage;
 pub(crate) mod trust;
 
@@ -81,4 +83,5 @@ const FIRMWARE: &[Scenario] = &[
     firmware::MISSING_DRIVER,
     firmware::DEAD_ENDS,
     firmware::POWER_CUTS,
+    secure_boot::SECURE_BOOT,
 ];

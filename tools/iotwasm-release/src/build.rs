@@ -58,7 +58,7 @@ pub(crate) struct Build {
     /// When it was made [default: SOURCE_DATE_EPOCH from the environment]. No clock is read.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     time: Option<Timestamp>,
-    /// The kernel's command line; iot.verity=<root hash>:<offset> is added.
+    /// The kernel's command line; `iot.verity=<root hash>:<offset> --` is added.
     #[arg(long, value_name = "TEXT")]
     cmdline: String,
     /// Folder to make; it must not exist.
@@ -112,7 +112,7 @@ pub(crate) struct UkiKeys {
 }
 
 pub(crate) fn run(args: &Build) -> Result<(), Error> {
-    let time = args.time()?;
+    let time = time_or_epoch(args.time)?;
     uki::check_cmdline(&args.cmdline)?;
     if !args.root.is_dir() {
         return Err(Error::NotATree { path: args.root.clone() });
@@ -176,15 +176,14 @@ fn say(release: &Release, out: &Path) {
     }
 }
 
-impl Build {
-    fn time(&self) -> Result<Timestamp, Error> {
-        if let Some(time) = self.time {
-            return Ok(time);
-        }
-        let text = std::env::var("SOURCE_DATE_EPOCH").map_err(|_| Error::NoTime)?;
-        let time = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        time.ok_or(Error::Epoch { text })
+/// The time that was given, or the environment's. Never a clock's.
+pub(crate) fn time_or_epoch(given: Option<Timestamp>) -> Result<Timestamp, Error> {
+    if let Some(time) = given {
+        return Ok(time);
     }
+    let text = std::env::var("SOURCE_DATE_EPOCH").map_err(|_| Error::NoTime)?;
+    let time = text.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.ok_or(Error::Epoch { text })
 }
 
 fn parse_compatible(text: &str) -> Result<String, &'static str> {
@@ -200,7 +199,7 @@ fn parse_version(text: &str) -> Result<Version, String> {
     if release::is_version(&version) { Ok(version) } else { Err("no build metadata, and 64 bytes at most".into()) }
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let time: Timestamp = text.parse().map_err(|err: jiff::Error| err.to_string())?;
     if time.subsec_nanosecond() == 0 { Ok(time) } else { Err("in whole seconds, please".into()) }
 }

@@ -46,7 +46,9 @@ pub(crate) enum Error {
     NoRunner { path: String },
     #[error("the command line {rule}")]
     Cmdline { rule: &'static str },
-    #[error("the release has no time: give --time, or SOURCE_DATE_EPOCH in the environment")]
+    #[error("{variable} {rule}")]
+    List { variable: &'static str, rule: &'static str },
+    #[error("there is no time: give --time, or SOURCE_DATE_EPOCH in the environment")]
     NoTime,
     #[error("SOURCE_DATE_EPOCH is {text:?}, which is not a number of seconds")]
     Epoch { text: String },
@@ -75,7 +77,7 @@ impl Failure for Error {
     fn exit_code(&self) -> Code {
         match self {
             Self::Missing { .. } => Code::DeviceMissing,
-            Self::Cmdline { .. } | Self::NoTime | Self::Epoch { .. } => Code::Usage,
+            Self::Cmdline { .. } | Self::List { .. } | Self::NoTime | Self::Epoch { .. } => Code::Usage,
             _ => Code::Other,
         }
     }

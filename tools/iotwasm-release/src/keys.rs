@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::efi::{Update, Variable, signature_lists};
+use crate::efi_update::{beginning_of, der_of, sign};
 use crate::error::Error;
 use crate::tool::Tool;
 
@@ -33,6 +35,8 @@ struct Certificate<'a> {
 
 const CA: &str = "basicConstraints=critical,CA:TRUE";
 const SIGNS_CERTIFICATES: &str = "keyUsage=critical,keyCertSign,cRLSign";
+/// These sign changes of Secure Boot's variables, too.
+const SIGNS_VARIABLES: &str = "keyUsage=critical,digitalSignature,keyCertSign,cRLSign";
 
 /// RAUC checks the purpose `codesign`: the extension stands in the signer, and in no CA above it.
 const CHAIN: [Certificate<'static>; 6] = [
@@ -67,14 +71,14 @@ const CHAIN: [Certificate<'static>; 6] = [
         subject: "/O=iotwasm test/CN=platform key",
         bits: 2048,
         issuer: None,
-        extensions: &[CA, SIGNS_CERTIFICATES],
+        extensions: &[CA, SIGNS_VARIABLES],
     },
     Certificate {
         name: "uki/KEK",
         subject: "/O=iotwasm test/CN=key exchange key",
         bits: 2048,
         issuer: Some("uki/PK"),
-        extensions: &[CA, SIGNS_CERTIFICATES],
+        extensions: &[CA, SIGNS_VARIABLES],
     },
     Certificate {
         name: "uki/db",
@@ -103,10 +107,11 @@ pub(crate) fn run(args: &Keys) -> Result<(), Error> {
     for certificate in &CHAIN {
         make(certificate, partial.path())?;
     }
-    for name in ["uki/PK", "uki/KEK", "uki/db"] {
-        let at = partial.path().join(name);
-        let convert = Tool::new("openssl", "openssl").args(["x509", "-outform", "DER", "-in"]);
-        convert.arg(at.with_extension("pem")).arg("-out").arg(at.with_extension("der")).run()?;
+    let uki = partial.path().join("uki");
+    for (variable, name, signer) in
+        [(Variable::Pk, "PK", "PK"), (Variable::Kek, "KEK", "PK"), (Variable::Db, "db", "KEK")]
+    {
+        enrolment(variable, &uki.join(name), &uki.join(signer))?;
     }
     crate::build::finish(partial, out)?;
     iotwasm_kit::info!(
@@ -114,6 +119,18 @@ pub(crate) fn run(args: &Keys) -> Result<(), Error> {
         out.display()
     );
     Ok(())
+}
+
+/// The certificate as firmware's menus take it (`.der`), and as a device enrols it by itself (`.auth`): the variable holding
+/// it alone, signed, with the time from which the certificate holds.
+fn enrolment(variable: Variable, at: &Path, signer: &Path) -> Result<(), Error> {
+    let (pem, path) = (at.with_extension("pem"), at.with_extension("der"));
+    let der = der_of(&pem)?;
+    fs::write(&path, &der).map_err(|err| Error::Write { path, err })?;
+    let lists = signature_lists(&[der], &[]);
+    let update = Update { variable, append: false, time: beginning_of(&pem)?, lists };
+    let key = signer.with_extension("key").to_string_lossy().into_owned();
+    sign(&update, &signer.with_extension("pem"), &key, &at.with_extension("auth"))
 }
 
 fn make(certificate: &Certificate<'_>, dir: &Path) -> Result<(), Error> {

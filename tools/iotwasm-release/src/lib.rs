@@ -4,6 +4,8 @@
 //! mtools, rauc, openssl. What a release is and what it measures is crates/firmware's.
 
 mod build;
+mod efi;
+mod efi_update;
 mod error;
 mod keys;
 mod predict;
@@ -17,7 +19,8 @@ use iotwasm_kit::report::{self, Code};
 
 use error::Error;
 
-/// Firmware releases: build one from a root tree, make keys for tests, say what a UKI measures.
+/// Firmware releases: build one from a root tree, make keys for tests, sign changes of Secure Boot's variables, say what a
+/// UKI measures.
 #[derive(Debug, Parser)]
 #[command(
     name = "iotwasm-release",
@@ -46,6 +49,13 @@ The same input gives the same release; see docs/releases.md.")]
 
 These keys lie in files and are for tests and first steps. docs/releases.md says how an OEM keeps its own.")]
     Keys(keys::Keys),
+    /// Sign a change of a Secure Boot variable, for devices to write to it: other keys, or what is revoked.
+    #[command(after_help = "Example: no device is to start what a stolen key signed, nor one release with a hole
+  iotwasm-release efi-update --variable dbx --append --time 2026-03-01T00:00:00Z --cert KEK.pem --key KEK.key \\
+    --image 6f1c... --out dbx.auth stolen-db.pem
+
+docs/releases.md says how a device takes it.")]
+    EfiUpdate(efi_update::EfiUpdate),
     /// Say what PCR 4 and PCR 11 will be where a UKI boots.
     #[command(after_help = "Example:
   iotwasm-release predict --events release/uki.efi")]
@@ -68,6 +78,7 @@ fn run(command: &Command) -> Result<(), Error> {
     match command {
         Command::Build(args) => build::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::EfiUpdate(args) => efi_update::run(args),
         Command::Predict(args) => predict::run(args),
     }
 }

@@ -10,6 +10,9 @@ use crate::tool::Tool;
 
 /// The word of the command line that our initrd opens the root file system by.
 const VERITY: &str = "iot.verity=";
+/// What the stub adds to the command line from the machine's SMBIOS comes behind this, where the kernel takes no words, and
+/// with Secure Boot on the initrd refuses any: nobody signed them, and the stub adds them all the same.
+const END: &str = " --";
 
 /// Refuses a command line that would not say what it seems to.
 pub(super) fn check_cmdline(text: &str) -> Result<(), Error> {
@@ -26,7 +29,7 @@ pub(super) fn check_cmdline(text: &str) -> Result<(), Error> {
 }
 
 pub(super) fn make(args: &Build, verity: &Verity, out: &Path) -> Result<(), Error> {
-    let cmdline = format!("{} {VERITY}{}:{}", args.cmdline.trim(), verity.root_hash, verity.hash_offset);
+    let cmdline = format!("{} {VERITY}{}:{}{END}", args.cmdline.trim(), verity.root_hash, verity.hash_offset);
     let mut os_release = std::ffi::OsString::from("@");
     os_release.push(&args.os_release);
     for path in [&args.kernel, &args.initrd, &args.os_release] {

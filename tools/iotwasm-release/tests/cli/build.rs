@@ -63,7 +63,7 @@ fn the_uki_names_the_root_hash_and_lies_where_firmware_looks() {
     let uki = bench.read("out/uki.efi");
     let cmdline = Pe::parse(&uki).unwrap().section(".cmdline").unwrap().in_memory().into_owned();
     let expected =
-        format!("console=ttyS0 quiet iot.verity={}:{}", release.verity.root_hash, release.verity.hash_offset);
+        format!("console=ttyS0 quiet iot.verity={}:{} --", release.verity.root_hash, release.verity.hash_offset);
     assert_eq!(String::from_utf8(cmdline).unwrap().trim_end_matches('\0'), expected);
 
     let esp = bench.path("out/esp.img");

@@ -4,6 +4,7 @@
 mod build;
 mod bundle;
 mod common;
+mod efi_update;
 mod keys;
 mod refusals;
 mod reproducible;

@@ -120,7 +120,7 @@ fn a_wrong_command_line_is_told_apart() {
     }
     let args: Vec<_> = bench.bare("tree", "out").get_args().map(ToOwned::to_owned).collect();
     let at = args.iter().position(|arg| arg == "--time").unwrap();
-    run(release_command().args([&args[..at], &args[at + 2..]].concat())).fails(64, "the release has no time");
+    run(release_command().args([&args[..at], &args[at + 2..]].concat())).fails(64, "there is no time");
     run(bench.bare("tree", "out").args(["--rauc-cert", "x"])).fails(64, "--rauc-key");
     nothing_left(&bench);
 }
