@@ -29,12 +29,13 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     let closed = closed_window(&mut world.vm)?;
     let (repo, now, next) = prepare(world, HOLDS, &settings(HOLDS, 1, &[&format!("windows = [\"{closed}\"]")]))?;
     world.vm.sh("modprobe -r test_power; modprobe test_power ac_online=off usb_online=off")?;
-    battery(&mut world.vm, 20)?;
+    battery(&mut world.vm, 80)?;
     world.server.forget();
     offer(world, &repo, &now, next)?;
     steps.step(&format!("outside its window ({closed}) the device waits"), "a maintenance window", || {
         waits_for(&mut world.vm, "a maintenance window")
     })?;
+    battery(&mut world.vm, 20)?;
     world.vm.adjust(&settings(HOLDS, 1, &[]))?;
     let low = "power: the battery has 20 %, and 30 % are needed";
     steps.step("without a window it waits for power", low, || waits_for(&mut world.vm, low))?;

@@ -38,7 +38,7 @@ pub struct Scenario {
 /// Every scenario, in lanes that share nothing: each has a device of its own.
 pub const LANES: [(&str, &[Scenario]); 2] = [("run", PAYLOADS), ("firmware", FIRMWARE)];
 
-/// The device, its payloads and what they may do.
+/// The device, its payloads and what they may do; last what firmware it does not take, or not yet.
 const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
@@ -72,14 +72,14 @@ const PAYLOADS: &[Scenario] = &[
     crash::REBOOT_IN_TRIAL,
     crash::POWER_CUTS,
     storage::ALTERED,
+    firmware_refused::REFUSED,
+    firmware_when::WHEN,
 ];
 
-/// The firmware beneath them.
+/// The firmware beneath them, wherever devices are made or broken for it.
 const FIRMWARE: &[Scenario] = &[
     firmware::UPDATE,
-    firmware_refused::REFUSED,
     firmware::UNWELL,
-    firmware_when::WHEN,
     firmware::MISSING_DRIVER,
     firmware::DEAD_ENDS,
     firmware::POWER_CUTS,
