@@ -71,7 +71,7 @@ pub(crate) struct Build {
     #[arg(long = "changes", value_name = "PATH")]
     changes: Vec<String>,
     /// zstd's level for the root file system.
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u8).range(1..=22))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u8).range(1..=22))]
     compression_level: u8,
     /// Size of the EFI system partition, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(34..=2048))]
