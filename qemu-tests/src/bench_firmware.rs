@@ -34,12 +34,14 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
 
     eprintln!("bench: the same through the update daemon");
     // Both slots and what RAUC knows of them as they were.
-    world.vm.sh(
-        "for part in root esp; do dd if=/dev/disk/by-partlabel/$part-a of=/dev/disk/by-partlabel/$part-b bs=1M conv=fsync status=none; done; \
+    let line = "for part in root esp; do dd if=/dev/disk/by-partlabel/$part-a of=/dev/disk/by-partlabel/$part-b bs=1M conv=fsync status=none; done; \
          rauc status mark-active booted; rm -rf /run/systemd/system/rauc.service.d; systemctl daemon-reload; systemctl stop rauc.service; \
          rm -rf /data/rauc/*; echo 3 >/proc/sys/vm/drop_caches; \
-         systemd-run --quiet sh -c 'exec journalctl --follow --lines=0 --output=short-unix --unit=rauc.service >/data/qemu-tests/rauc.log'",
-    )?;
+         systemd-run --quiet sh -c 'exec journalctl --follow --lines=0 --output=short-unix --unit=rauc.service >/data/qemu-tests/rauc.log'";
+    let output = world.vm.exec_for(&["sh", "-c", line], b"", ALONE)?;
+    if output.code != 0 {
+        return Err(Error::Command { command: "the other slot as it was".into(), code: output.code, output: output.stderr });
+    }
     world.server.forget();
     world.vm.adjust(&more(true))?;
     expect_committed(&mut world.vm, "1.1.0")?;

@@ -16,7 +16,7 @@ use crate::wait::{Look, until};
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(400);
 
 /// How long an update of the firmware may take, with all its boots.
-pub const FIRMWARE_LIMIT: Duration = Duration::from_secs(1200);
+pub const FIRMWARE_LIMIT: Duration = Duration::from_secs(2400);
 
 /// The daemons' units.
 pub const UNITS: [&str; 3] = ["ota-updated", "wasm-supervisord", "capd"];

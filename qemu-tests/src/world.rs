@@ -126,6 +126,16 @@ impl World {
         Ok(())
     }
 
+    /// A folder of this world's own for what a scenario makes, empty.
+    pub fn scratch(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
+        }
+        std::fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+        Ok(folder)
+    }
+
     /// Another repository, not served yet.
     pub fn repo(&self, name: &str) -> Result<Repo> {
         Repo::create(&self.built, &self.folder.join(name))

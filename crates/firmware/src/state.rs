@@ -299,7 +299,7 @@ pub enum Event {
     },
     /// The old firmware runs again and has taken note.
     Closed,
-    /// Its slot was booted, and holds other firmware.
+    /// Its slot was booted as the first of the boot order, and holds other firmware.
     Replaced,
 }
 
@@ -335,7 +335,8 @@ pub struct IllegalTransition {
 /// Reason kept for a release whose boots were all lost.
 pub const BOOT_FAILED: &str = "boot_failed";
 
-/// Reason kept for a release whose slot held other firmware each time that it was booted.
+/// Reason kept for a release whose slot held other firmware each time that it was booted: or that says another version than
+/// its bundle.
 pub const REPLACED: &str = "replaced";
 
 /// Reason kept for a release that wrote down what this firmware cannot read, and is not what runs.
@@ -359,6 +360,8 @@ pub enum Start {
     Catch(Event),
     /// The trial goes on.
     Trial,
+    /// What was to be tried says that it is another version: it is undone.
+    Refuse,
     /// A slot runs that nobody committed and no state tells of: it is judged, and committed if it is well.
     Adopt,
     /// An installation was broken off, and may have gone through all the same: the bootloader is told to stay here.
@@ -527,8 +530,13 @@ impl FirmwareState {
     pub fn at_start(&self, boot: Boot, running: &Version, boots: u8) -> Start {
         let here = self.state.slot() == Some(boot.slot);
         if here && self.state.bundle().is_some_and(|bundle| bundle.version != *running) {
-            // Nothing of what was written down is about what runs.
-            return Start::Catch(Event::Replaced);
+            match (&self.state, boot.is_trial) {
+                // The old firmware is first in the boot order, and is not given up for what nobody signed for.
+                (State::Trial { .. }, true) => return Start::Refuse,
+                (_, true) => {}
+                // Nothing of what was written down is about what runs.
+                (_, false) => return Start::Catch(Event::Replaced),
+            }
         }
         match (&self.state, here, boot.is_trial) {
             (State::Idle, _, false) => Start::Nothing,
@@ -563,7 +571,8 @@ impl FirmwareState {
                 next.other = Some(bundle.version.clone());
                 State::Installed { bundle, slot, boots_left: *boots, armed: true, reached: String::new() }
             }
-            (Event::GivenUp, State::Installed { .. }) => State::Idle,
+            // Also where its boot was spent and did not come.
+            (Event::GivenUp, State::Installed { .. } | State::Trial { .. }) => State::Idle,
             (Event::Booted, State::Installed { bundle, slot, boots_left, reached, .. }) => {
                 State::Trial { bundle, slot, boots_left: boots_left.saturating_sub(1), reached }
             }

@@ -76,9 +76,12 @@ fn other_firmware_in_the_slot_is_adopted_and_not_taken_for_what_was_installed() 
     let trial = installed.apply(&Event::Booted).unwrap();
     let undone = trial.apply(&rolled_back(Blame::Release)).unwrap();
     for state in [installing, installed, trial, undone] {
-        for boot in [HERE, FIRST] {
-            assert_eq!(state.at_start(boot, &Version::new(1, 0, 9), BOOTS), Start::Catch(Event::Replaced));
-        }
+        let other = Version::new(1, 0, 9);
+        assert_eq!(state.at_start(FIRST, &other, BOOTS), Start::Catch(Event::Replaced));
+        // In a trial it is no more than any other that is not well.
+        let is_trial = matches!(state.state(), State::Trial { .. });
+        let expected = if is_trial { Start::Refuse } else { state.at_start(HERE, &NEW, BOOTS) };
+        assert_eq!(state.at_start(HERE, &other, BOOTS), expected);
         let replaced = state.apply(&Event::Replaced).unwrap();
         assert_eq!((replaced.state(), replaced.other()), (&State::Idle, Some(&OLD)));
         assert_eq!(replaced.rejected(), state.rejected());
@@ -257,9 +260,12 @@ impl Device {
         }
     }
 
-    /// Somebody puts the first version, whole, into the slot that does not run.
-    fn replace(&mut self) {
-        self.slots[self.booted.other() as usize] = (0, true);
+    /// Somebody puts another version, whole, into the slot that does not run and is not the first.
+    fn replace(&mut self, version: u64) {
+        let slot = self.booted.other();
+        if slot != self.first {
+            self.slots[slot as usize] = (version, true);
+        }
     }
 }
 
@@ -293,6 +299,7 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
             Start::Ask => device.apply(&Event::BootLost),
             Start::Arm if device.next != device.disk.state().slot() => device.next = device.disk.state().slot(),
             Start::Arm => device.apply(&Event::Armed),
+            Start::Refuse => device.apply(&rolled_back(Blame::Doubt)),
             Start::LeaveAgain => device.reset(),
             Start::Close => device.apply(&Event::Closed),
         }
@@ -300,7 +307,9 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
     }
     let here = device.disk.state().slot() == Some(device.booted);
     match device.disk.state().clone() {
-        State::Idle if device.booted != device.first => device.first = device.booted,
+        State::Idle if device.booted != device.first && nature == Nature::Good => device.first = device.booted,
+        // What is adopted and not well is ended from outside.
+        State::Idle if device.booted != device.first => device.reset(),
         State::Idle => {
             let running = device.running();
             let newer = (running + 1..natures.len() as u64).rev().find(|n| !device.disk.is_rejected(&bundle(*n)));
@@ -329,7 +338,7 @@ proptest! {
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
         natures in prop::collection::vec(prop::sample::select(NATURES.to_vec()), 1..4),
-        cuts in prop::collection::vec((0..12usize, prop::bool::weighted(0.2)), 0..8),
+        cuts in prop::collection::vec((0..12usize, prop::option::weighted(0.2, 0..4u64)), 0..8),
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
         let mut device = Device {
@@ -344,15 +353,15 @@ proptest! {
             prop_assert!(FirmwareState::from_json(&device.disk.to_json().unwrap()).unwrap() == device.disk);
             Ok(())
         };
-        for (cut, is_replaced) in cuts {
+        for (cut, replaced) in cuts {
             for _ in 0..cut {
                 let boots = device.boots;
                 step(&mut device, &natures, &mut fresh);
                 fresh |= device.boots != boots;
                 check(&device)?;
             }
-            if is_replaced {
-                device.replace();
+            if let Some(version) = replaced {
+                device.replace(version % natures.len() as u64);
             }
             device.reset();
             fresh = true;

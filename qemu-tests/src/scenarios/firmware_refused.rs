@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Scenario;
 use super::boot::release;
-use super::firmware::{offer, prepare, settings};
+use super::firmware::{VERSIONS, offer, prepare, settings};
 use super::forge::{Forged, small_bundle, strangers_keys};
 use crate::device::SETTLE_LIMIT;
 use crate::error::{Error, Result};
@@ -25,7 +25,9 @@ pub(crate) const REFUSED: Scenario = Scenario {
 };
 
 fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
-    let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 1, &[]))?;
+    // The one that differs more from what the device has: more of it is fetched.
+    let (repo, now, _) = prepare(world, COUNTER, &settings(COUNTER, 1, &[]))?;
+    let next = if now == VERSIONS[1] { VERSIONS[0] } else { VERSIONS[1] };
 
     for user in ["iotwasm-wasm", "iotwasm-cap", "nobody"] {
         steps.step(&format!("{user} may not drive RAUC"), "Access denied", || {
@@ -121,11 +123,10 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
             world.server.forget();
             until("the installation to be under way", SETTLE_LIMIT, || {
                 let sent = world.server.sent(".raucb");
-                Ok(if sent > 1_000_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
+                Ok(if sent > 700_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
             })?;
             let mut altered = whole.clone();
-            // Each block between its beginning and its table of contents, which is at the end.
-            for byte in altered[4_000_000..contents - 1_000_000].iter_mut().step_by(4096) {
+            for byte in altered[64 * 1024..contents].iter_mut().step_by(4096) {
                 *byte ^= 0x55;
             }
             fs::write(&served, &altered).map_err(Error::file("write", &served))?;
@@ -145,7 +146,8 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
         Ok(())
     })?;
     steps.step("what RAUC would take and TUF does not is not even fetched", "0 bytes", || {
-        world.vm.wait_refused(&["signature", "key", "root"])?;
+        world.vm.wait_checks(&world.server, 2)?;
+        world.vm.wait_refused(&["valid signatures"])?;
         Ok(format!("{} bytes", world.server.sent(".raucb")))
     })?;
     steps.step("the device is what it was", &format!("{now} committed, nothing installed"), || {

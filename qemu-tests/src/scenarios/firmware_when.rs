@@ -6,7 +6,7 @@ use super::Scenario;
 use super::firmware::{offer, prepare, settings};
 use crate::device::{SETTLE_LIMIT, Settings};
 use crate::error::Result;
-use crate::server::Fault;
+use crate::repo::Release;
 use crate::steps::Steps;
 use crate::vm::Vm;
 use crate::wait::{Look, until};
@@ -15,14 +15,14 @@ use crate::world::World;
 /// A device that has better things to do than to restart.
 pub(crate) const WHEN: Scenario = Scenario {
     name: "firmware-when",
-    about: "an update waits for its window, for power, and for a payload that asks for time; then it goes through",
+    about: "an update waits for its window, for power, for a payload's trial, and for one that asks for time; then it goes through",
     run: when,
 };
 
 /// The payload that asks for 20 s after its start.
 const HOLDS: &str = "holds";
-/// Fast enough to end, slow enough for the battery to run low meanwhile.
-const SLOW: usize = 2_000_000;
+/// The payload's trial, longer than an installation of firmware takes.
+const PAYLOAD_TRIAL_S: u64 = 120;
 
 fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     world.ensure_booted()?;
@@ -42,15 +42,23 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("nothing was fetched so far, and nothing is installed", "0 bytes, \"\"", || {
         Ok(format!("{} bytes, {:?}", world.server.sent(".raucb"), world.vm.firmware()?.installed))
     })?;
-    steps.must("the battery is charged, and runs low while the firmware is installed", || {
-        world.server.set_fault_for(Fault::Slow(SLOW), Some(".raucb"));
-        battery(&mut world.vm, 80)?;
-        until("the installation", SETTLE_LIMIT, || {
-            let activity = world.vm.ota_status()?.activity;
-            Ok(if activity == "installing_firmware" { Look::Is(()) } else { Look::NotYet(activity) })
+    steps.must("a payload begins a trial, and the battery is charged", || {
+        let tries = Settings { confirmation_s: PAYLOAD_TRIAL_S, ..settings(HOLDS, 1, &[]) };
+        world.vm.adjust(&tries)?;
+        repo.publish(&Release::new(HOLDS, HOLDS, "1.1.0"))?;
+        until("the payload's trial", SETTLE_LIMIT, || {
+            let tried = world.vm.history()?.into_iter().find(|a| a.level == "payload" && a.version == "1.1.0");
+            let outcome = tried.map(|attempt| attempt.outcome).unwrap_or_default();
+            Ok(if outcome == "trial" { Look::Is(()) } else { Look::NotYet(outcome) })
         })?;
-        battery(&mut world.vm, 10)
+        battery(&mut world.vm, 80)
     })?;
+    let trial = "the trial of a payload";
+    steps.step("firmware is installed, and its boot waits for the end of the trial", trial, || {
+        waits_for(&mut world.vm, trial)
+    })?;
+    steps.must("the battery runs low", || battery(&mut world.vm, 10))?;
+    steps.step("the payload is kept", "committed", || world.vm.verdict(HOLDS, "1.1.0"))?;
     let low = "power: the battery has 10 %, and 30 % are needed";
     steps.step("what is installed waits for power", low, || waits_for(&mut world.vm, low))?;
     steps.step("it is told as installed", next, || Ok(world.vm.firmware()?.installed))?;
@@ -66,8 +74,7 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     let asks = "payload holds, which asks not to be interrupted";
     steps.step("the restart waits for the payload", asks, || waits_for(&mut world.vm, asks))?;
     steps.step("then it comes, and the firmware is kept", "committed", || world.vm.firmware_verdict(next))?;
-    steps.step("the payload runs on it", "1.0.0 running, healthy", || world.vm.wait_running(HOLDS, "1.0.0"))?;
-    world.server.set_fault(Fault::None);
+    steps.step("the payload runs on it", "1.1.0 running, healthy", || world.vm.wait_running(HOLDS, "1.1.0"))?;
     world.vm.configure(&Settings::of(HOLDS))
 }
 

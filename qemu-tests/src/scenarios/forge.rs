@@ -19,10 +19,7 @@ pub(super) struct Forged {
 
 impl Forged {
     pub(super) fn new(world: &World, base: &str, version: &str) -> Result<Self> {
-        let folder = world.built.folder.join("vm/forged-release");
-        if folder.exists() {
-            fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
-        }
+        let folder = world.scratch("forged-release")?;
         copy_tree(&world.built.firmware(base), &folder)?;
         Ok(Self { folder, version: version.to_owned() })
     }
@@ -72,7 +69,7 @@ impl Forged {
             release["files"][name]["sha256"] = json!(sha256(&file)?);
         }
         fs::write(&path, release.to_string()).map_err(Error::file("write", &path))?;
-        let content = fresh_folder(world, "whole-bundle")?;
+        let content = world.scratch("whole-bundle")?;
         let mut manifest = manifest_head(COMPATIBLE, &self.version);
         for (slot, file) in [("rootfs", "rootfs.img"), ("boot", "esp.img")] {
             manifest.push_str(&format!("[image.{slot}]\nfilename={file}\nadaptive=block-hash-index\n"));
@@ -91,7 +88,7 @@ pub(super) fn sha256(path: &Path) -> Result<String> {
 
 /// A bundle with little in it, signed by the OEM.
 pub(super) fn small_bundle(world: &World, to: &Path, compatible: &str, version: &str) -> Result<()> {
-    let content = fresh_folder(world, "small-bundle")?;
+    let content = world.scratch("small-bundle")?;
     // RAUC wants something that cannot be compressed to nothing.
     run(Command::new("dd")
         .args(["if=/dev/urandom", "bs=64k", "count=1", "status=none"])
@@ -123,21 +120,9 @@ fn bundle(world: &World, content: &Path, manifest: &str, to: &Path) -> Result<()
     .map(drop)
 }
 
-fn fresh_folder(world: &World, name: &str) -> Result<PathBuf> {
-    let folder = world.built.folder.join("vm").join(name);
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(Error::file("remove", &folder))?;
-    }
-    fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
-    Ok(folder)
-}
-
 /// Keys of the same kinds as the OEM's, and of somebody else.
 pub(super) fn strangers_keys(world: &World) -> Result<PathBuf> {
-    let keys = world.built.folder.join("vm/stranger-keys");
-    if keys.exists() {
-        fs::remove_dir_all(&keys).map_err(Error::file("remove", &keys))?;
-    }
+    let keys = world.scratch("stranger")?.join("keys");
     run(Command::new(world.built.folder.join("bin/iotwasm-release")).args(["keys", "--out"]).arg(&keys))?;
     Ok(keys)
 }

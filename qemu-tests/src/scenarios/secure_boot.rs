@@ -98,6 +98,8 @@ fn in_setup_mode(vm: &mut Vm, steps: &mut Steps) -> Result<String> {
 /// What follows from Secure Boot in the kernel and for the variables.
 fn locked_down(world: &mut World, steps: &mut Steps) -> Result<()> {
     let stranger = strangers_keys(world)?.join("uki/db.auth");
+    let by_db = world.scratch("by-db")?.join("db.auth");
+    signed_by_db(&world.built.folder, &stranger.with_extension("pem"), &by_db)?;
     let vm = &mut world.vm;
     steps.step("an order to systemd from the machine is there, and not obeyed", "there, not obeyed", || {
         vm.sh("grep -q tmpfiles.extra /sys/firmware/dmi/entries/11-*/raw")?;
@@ -120,15 +122,18 @@ fn locked_down(world: &mut World, steps: &mut Steps) -> Result<()> {
         let failed = vm.sh("systemctl --failed --plain --no-legend | wc -l")?;
         Ok(format!("{}, {} failed", peripherals.trim(), failed.trim()))
     })?;
-    steps.step("a stranger cannot change db", "refused, db as before", || {
-        let path = format!("{EFIVARS}/db-{DATABASE}");
-        let before = vm.get(&path)?;
-        let outcome = match write_variable(vm, "db", DATABASE, false, &stranger) {
-            Err(Error::Command { output, .. }) if output.contains("Permission denied") => "refused".to_owned(),
-            other => format!("{other:?}"),
-        };
-        Ok(format!("{outcome}, db {}", if vm.get(&path)? == before { "as before" } else { "changed" }))
-    })
+    for (who, update, append) in [("a stranger", &stranger, false), ("who signs images", &by_db, true)] {
+        steps.step(&format!("{who} cannot change db"), "refused, db as before", || {
+            let path = format!("{EFIVARS}/db-{DATABASE}");
+            let before = vm.get(&path)?;
+            let outcome = match write_variable(vm, "db", DATABASE, append, update) {
+                Err(Error::Command { output, .. }) if output.contains("Permission denied") => "refused".to_owned(),
+                other => format!("{other:?}"),
+            };
+            Ok(format!("{outcome}, db {}", if vm.get(&path)? == before { "as before" } else { "changed" }))
+        })?;
+    }
+    Ok(())
 }
 
 fn updated(world: &mut World, steps: &mut Steps, repo: &Repo) -> Result<()> {
@@ -142,7 +147,7 @@ fn updated(world: &mut World, steps: &mut Steps, repo: &Repo) -> Result<()> {
 
 /// Firmware that the OEM's other keys signed, each of which UEFI does not start.
 fn refused(world: &mut World, steps: &mut Steps, repo: &Repo) -> Result<()> {
-    let strangers = world.built.folder.join("vm/stranger-keys/uki/db");
+    let strangers = strangers_keys(world)?.join("uki/db");
     type Spoil<'a> = Box<dyn Fn(&Forged) -> Result<()> + 'a>;
     let attempts: [(&str, &str, Spoil<'_>); 2] = [
         ("whose UKI nobody signed", "9.0.1", Box::new(|forged| unsign(&forged.uki()))),
@@ -184,7 +189,7 @@ fn refused(world: &mut World, steps: &mut Steps, repo: &Repo) -> Result<()> {
 /// A release that the OEM signed with every key and took back for good by an update of dbx: the one in the other slot.
 fn revoked(world: &mut World, steps: &mut Steps) -> Result<()> {
     let uki = world.built.firmware(FIRST).join("uki.efi");
-    let update = world.built.folder.join("vm/dbx.auth");
+    let update = world.scratch("dbx")?.join("dbx.auth");
     let vm = &mut world.vm;
     steps.must(&format!("dbx gets the hash of firmware {FIRST}, which is in the other slot"), || {
         dbx_update(&world.built.folder, &uki, &update)?;
@@ -225,24 +230,32 @@ fn unsign(uki: &Path) -> Result<()> {
     run(Command::new("sbattach").arg("--remove").arg(uki)).map(drop)
 }
 
+/// The old firmware's hash for dbx, by who may say so.
 fn dbx_update(built: &Path, uki: &Path, out: &Path) -> Result<()> {
-    if out.exists() {
-        fs::remove_file(out).map_err(Error::file("remove", out))?;
-    }
-    let tool = built.join("bin/iotwasm-release");
-    let text = run(Command::new(&tool).args(["predict", "--json"]).arg(uki))?;
+    let text = run(Command::new(built.join("bin/iotwasm-release")).args(["predict", "--json"]).arg(uki))?;
     let said: Option<serde_json::Value> = serde_json::from_str(&text).ok();
     let hash = said.as_ref().and_then(|said| said[0]["authenticode"].as_str());
     let hash = hash.ok_or_else(|| Error::Unreadable { what: "a prediction", text: text.clone() })?;
-    let kek = built.join("release-keys/uki/KEK");
-    run(Command::new(&tool)
-        .args(["efi-update", "--variable", "dbx", "--append", "--time", "2026-01-01T00:00:00Z", "--image", hash])
+    append(built, "dbx", "KEK", out, &["--image", hash])
+}
+
+/// A certificate for db, by who may sign images and nothing else.
+fn signed_by_db(built: &Path, certificate: &Path, out: &Path) -> Result<()> {
+    append(built, "db", "db", out, &[&certificate.display().to_string()])
+}
+
+/// An addition to a variable, signed by one of the OEM's keys.
+fn append(built: &Path, variable: &str, signer: &str, out: &Path, more: &[&str]) -> Result<()> {
+    let signer = built.join("release-keys/uki").join(signer);
+    run(Command::new(built.join("bin/iotwasm-release"))
+        .args(["efi-update", "--variable", variable, "--append", "--time", "2026-01-01T00:00:00Z"])
         .arg("--cert")
-        .arg(kek.with_extension("pem"))
+        .arg(signer.with_extension("pem"))
         .arg("--key")
-        .arg(kek.with_extension("key"))
+        .arg(signer.with_extension("key"))
         .arg("--out")
-        .arg(out))
+        .arg(out)
+        .args(more))
     .map(drop)
 }
 

@@ -74,8 +74,13 @@ pub(crate) fn sign(update: &Update, cert: &Path, key: &str, out: &Path) -> Resul
     fs::write(out, bytes).map_err(|err| Error::Write { path: out.to_owned(), err })
 }
 
-/// A certificate's DER, whichever form the file has.
+/// A certificate's DER, whichever form the file has. A file with several is refused: openssl would take the first in silence.
 pub(crate) fn der_of(path: &Path) -> Result<Vec<u8>, Error> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let bytes = fs::read(path).map_err(|err| Error::Read { path: path.to_owned(), err })?;
+    if String::from_utf8_lossy(&bytes).matches(BEGIN).count() > 1 {
+        return Err(Error::Certificates { path: path.to_owned() });
+    }
     let work = tempfile::tempdir().map_err(|err| Error::Write { path: std::env::temp_dir(), err })?;
     let der = work.path().join("der");
     Tool::new("openssl", "openssl").args(["x509", "-outform", "DER", "-in"]).arg(path).arg("-out").arg(&der).run()?;

@@ -48,6 +48,8 @@ pub(crate) enum Error {
     Cmdline { rule: &'static str },
     #[error("{variable} {rule}")]
     List { variable: &'static str, rule: &'static str },
+    #[error("{} has more than one certificate; give each in a file of its own", path.display())]
+    Certificates { path: PathBuf },
     #[error("there is no time: give --time, or SOURCE_DATE_EPOCH in the environment")]
     NoTime,
     #[error("SOURCE_DATE_EPOCH is {text:?}, which is not a number of seconds")]

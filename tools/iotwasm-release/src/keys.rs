@@ -35,8 +35,8 @@ struct Certificate<'a> {
 
 const CA: &str = "basicConstraints=critical,CA:TRUE";
 const SIGNS_CERTIFICATES: &str = "keyUsage=critical,keyCertSign,cRLSign";
-/// These sign changes of Secure Boot's variables, too.
-const SIGNS_VARIABLES: &str = "keyUsage=critical,digitalSignature,keyCertSign,cRLSign";
+const NO_CA: &str = "basicConstraints=critical,CA:FALSE";
+const SIGNS: &str = "keyUsage=critical,digitalSignature";
 
 /// RAUC checks the purpose `codesign`: the extension stands in the signer, and in no CA above it.
 const CHAIN: [Certificate<'static>; 6] = [
@@ -59,37 +59,30 @@ const CHAIN: [Certificate<'static>; 6] = [
         subject: "/O=iotwasm test/CN=bundle signer",
         bits: 3072,
         issuer: Some("rauc/intermediate"),
-        extensions: &[
-            "basicConstraints=critical,CA:FALSE",
-            "keyUsage=critical,digitalSignature",
-            "extendedKeyUsage=critical,codeSigning",
-        ],
+        extensions: &[NO_CA, SIGNS, "extendedKeyUsage=critical,codeSigning"],
     },
-    // Firmware is sure to take RSA of 2048 bits, and nothing else.
+    // Firmware is sure to take RSA of 2048 bits, and nothing else. None of the three vouches for another: firmware takes a change
+    // of db from whoever has a certificate below one of KEK, and what may only sign images must not be able to.
     Certificate {
         name: "uki/PK",
         subject: "/O=iotwasm test/CN=platform key",
         bits: 2048,
         issuer: None,
-        extensions: &[CA, SIGNS_VARIABLES],
+        extensions: &[NO_CA, SIGNS],
     },
     Certificate {
         name: "uki/KEK",
         subject: "/O=iotwasm test/CN=key exchange key",
         bits: 2048,
-        issuer: Some("uki/PK"),
-        extensions: &[CA, SIGNS_VARIABLES],
+        issuer: None,
+        extensions: &[NO_CA, SIGNS],
     },
     Certificate {
         name: "uki/db",
         subject: "/O=iotwasm test/CN=UKI signer",
         bits: 2048,
-        issuer: Some("uki/KEK"),
-        extensions: &[
-            "basicConstraints=critical,CA:FALSE",
-            "keyUsage=critical,digitalSignature",
-            "extendedKeyUsage=codeSigning",
-        ],
+        issuer: None,
+        extensions: &[NO_CA, SIGNS, "extendedKeyUsage=codeSigning"],
     },
 ];
 

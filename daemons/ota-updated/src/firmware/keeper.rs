@@ -78,6 +78,7 @@ impl Keeper {
                 Start::Nothing => return,
                 Start::Catch(event) => self.catch(&event),
                 Start::Trial => self.carry(false).await,
+                Start::Refuse => self.refuse().await,
                 Start::Adopt => self.carry(true).await,
                 Start::Undo => self.undo().await,
                 Start::Ask => self.ask().await,
@@ -126,6 +127,14 @@ impl Keeper {
             self.firmware.shared.fail(attempt, Outcome::Failed, message);
         }
         Next::Look
+    }
+
+    /// What was booted says another version than what was installed: whoever put it there, or its maker's mistake, it is not
+    /// what was published.
+    async fn refuse(&mut self) -> Next {
+        let message = format!("it was booted, and says that it is {}", self.firmware.machine.version);
+        let attempt = self.attempt();
+        self.roll_back(attempt, Reason::NotVerified, message, Blame::Doubt).await
     }
 
     /// The new firmware undid itself, and wrote down why.
@@ -334,7 +343,9 @@ impl Keeper {
             self.firmware.tell(attempt, format!("in trial: everything well for {period} s keeps it"));
         }
         self.firmware.shared.set_stage(Some(Stage::Trial));
-        let (origin, mut trial, mut told) = (Instant::now(), Trial::new(rules), String::new());
+        // What is adopted may become well as long as it runs.
+        let limit = if is_adopted { Duration::MAX } else { trial::LONGEST.saturating_sub(machine::since_boot()) };
+        let (origin, mut trial, mut told) = (Instant::now(), Trial::new(rules, limit), String::new());
         let mut systemd = Systemd::at(&self.firmware.settings.places.bus);
         loop {
             let seen = trial::Event::Seen(look(&self.firmware.settings, &mut systemd).await);
@@ -418,14 +429,19 @@ impl Keeper {
         }
     }
 
-    /// What runs was committed by nobody and is not well, but nothing says that anything else would be better.
+    /// What runs was committed by nobody and is not well. It goes on as well as it can, and is looked at again at the next check;
+    /// nothing is installed over the other slot, which is the first of the boot order, and the end of the trial boot from outside
+    /// gives that one another chance.
     fn leave_adopted(&mut self, reason: Reason, message: &str) -> Next {
         let text = format!(
             "the firmware in slot {} was never committed and is not well: {reason}: {message}",
             self.firmware.slot()
         );
         error!("{text}");
-        self.firmware.keep();
+        // Nothing is wrong with the device but the network: then it is not restarted for that.
+        if reason == Reason::ServerUnreachable {
+            self.firmware.tell_kept();
+        }
         self.firmware.set_trouble(text);
         Next::Leave
     }

@@ -12,8 +12,8 @@ use iotwasm_api::Reason;
 /// later than after [`LONGEST`].
 const PERIODS: u32 = 4;
 
-/// Longest trial: two minutes less than the half hour after a boot at which one that nobody decided is ended from outside, and
-/// then nobody could say why.
+/// How long after the boot a trial is decided at the latest: two minutes less than the half hour after which one that nobody
+/// decided is ended from outside, and then nobody could say why.
 pub const LONGEST: Duration = Duration::from_secs(28 * 60);
 
 /// How one trial is judged.
@@ -105,6 +105,8 @@ pub enum Action {
 #[derive(Debug, Clone)]
 pub struct Trial {
     rules: Rules,
+    /// When it ends whatever is seen, see [`LONGEST`].
+    limit: Duration,
     server: bool,
     /// When everything was well for the first time.
     first: Option<Duration>,
@@ -162,12 +164,13 @@ fn trouble(reason: Reason, name: &str, condition: &Condition) -> Option<Trouble>
 }
 
 impl Trial {
-    /// A trial that begins, or begins again: nothing of what was seen before this daemon's start counts.
+    /// A trial that begins, or begins again: nothing of what was seen before this daemon's start counts. It is decided within
+    /// `limit`.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: Rules, limit: Duration) -> Self {
         let message = "the device was never looked at".to_owned();
         let trouble = Trouble { reason: Reason::DaemonNotReady, message, is_failure: false };
-        Self { rules, server: rules.server_within.is_none(), first: None, well: None, trouble, over: false }
+        Self { rules, limit, server: rules.server_within.is_none(), first: None, well: None, trouble, over: false }
     }
 
     /// Whether it has been decided.
@@ -238,14 +241,14 @@ impl Trial {
             self.over = true;
             return Action::Keep;
         }
-        if let Some(within) = self.rules.server_within.filter(|within| !self.server && now >= *within) {
+        if let Some(within) = self.server_within().filter(|within| !self.server && now >= *within) {
             let message = format!("the update server was not reached within {} s", within.as_secs());
             return self.undo(Reason::ServerUnreachable, message, true);
         }
         let Trouble { reason, message, .. } = self.trouble.clone();
         match self.first {
-            None if now >= self.rules.ready_within => {
-                let within = self.rules.ready_within.as_secs();
+            None if now >= self.rules.ready_within.min(self.limit) => {
+                let within = self.rules.ready_within.min(self.limit).as_secs();
                 self.undo(reason, format!("not ready within {within} s: {message}"), true)
             }
             // One that is well and only waits for the server is not flapping.
@@ -258,9 +261,13 @@ impl Trial {
         }
     }
 
+    fn server_within(&self) -> Option<Duration> {
+        self.rules.server_within.map(|within| within.min(self.limit))
+    }
+
     /// When one that is never well for a whole period is given up.
     fn flapping(&self, first: Duration) -> Duration {
-        (first + self.rules.confirmation * PERIODS + self.rules.ready_within).min(LONGEST)
+        (first + self.rules.confirmation * PERIODS + self.rules.ready_within).min(self.limit)
     }
 
     fn undo(&mut self, reason: Reason, message: String, remember: bool) -> Action {

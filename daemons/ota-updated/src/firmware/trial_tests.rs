@@ -49,7 +49,7 @@ fn reason(action: &Action) -> Option<(Reason, bool)> {
 
 /// A trial that is well since second 10, the server reached.
 fn confirming() -> Trial {
-    let mut trial = Trial::new(RULES);
+    let mut trial = Trial::new(RULES, LONGEST);
     assert_eq!(trial.step(at(5), Event::ServerReached), Action::Wait);
     assert_eq!(trial.step(at(10), well()), Action::Wait);
     trial
@@ -66,7 +66,7 @@ fn well_to_the_end_is_kept() {
 
 #[test]
 fn a_daemon_that_is_not_there_in_time_ends_it_and_is_named() {
-    let mut trial = Trial::new(RULES);
+    let mut trial = Trial::new(RULES, LONGEST);
     assert_eq!(trial.step(at(299), daemon(not_yet())), Action::Wait);
     let action = trial.step(at(300), daemon(not_yet()));
     assert_eq!(reason(&action), Some((Reason::DaemonNotReady, true)));
@@ -75,7 +75,7 @@ fn a_daemon_that_is_not_there_in_time_ends_it_and_is_named() {
 
 #[test]
 fn a_payload_that_is_not_there_in_time_ends_it_and_is_named() {
-    let mut trial = Trial::new(RULES);
+    let mut trial = Trial::new(RULES, LONGEST);
     // A daemon that restarts, a payload that crashes at first: there is time until everything was well once.
     assert_eq!(trial.step(at(10), payload(failed())), Action::Wait);
     let action = trial.step(at(300), payload(failed()));
@@ -130,7 +130,7 @@ fn a_device_that_flaps_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_device_that_flaps_is_given_up_before_the_trial_is_ended_from_outside() {
-    let mut trial = Trial::new(Rules { confirmation: at(1000), ready_within: at(600), server_within: None });
+    let mut trial = Trial::new(Rules { confirmation: at(1000), ready_within: at(600), server_within: None }, LONGEST);
     let mut now = at(0);
     let action = loop {
         now += at(40);
@@ -145,20 +145,20 @@ fn a_device_that_flaps_is_given_up_before_the_trial_is_ended_from_outside() {
 
 #[test]
 fn without_the_server_nothing_is_kept_where_it_counts() {
-    let mut trial = Trial::new(RULES);
+    let mut trial = Trial::new(RULES, LONGEST);
     for second in 1..90 {
         assert_eq!(trial.step(at(second * 10), well()), Action::Wait);
     }
     assert!(trial.reached().contains("server"));
     assert_eq!(reason(&trial.step(at(900), well())), Some((Reason::ServerUnreachable, true)));
-    let mut trial = Trial::new(Rules { server_within: None, ..RULES });
+    let mut trial = Trial::new(Rules { server_within: None, ..RULES }, LONGEST);
     trial.step(at(0), well());
     assert_eq!(trial.step(at(100), well()), Action::Keep);
 }
 
 #[test]
 fn a_server_that_is_reached_late_is_enough() {
-    let mut trial = Trial::new(RULES);
+    let mut trial = Trial::new(RULES, LONGEST);
     trial.step(at(10), well());
     assert_eq!(trial.step(at(880), well()), Action::Wait);
     assert_eq!(trial.step(at(890), Event::ServerReached), Action::Keep);
@@ -168,7 +168,7 @@ fn a_server_that_is_reached_late_is_enough() {
 fn a_withdrawal_ends_it_and_is_not_held_against_it() {
     let withdrawn = || Event::Withdrawn { message: "bad batch".into() };
     assert_eq!(reason(&confirming().step(at(11), withdrawn())), Some((Reason::Withdrawn, false)));
-    assert_eq!(reason(&Trial::new(RULES).step(at(11), withdrawn())), Some((Reason::Withdrawn, false)));
+    assert_eq!(reason(&Trial::new(RULES, LONGEST).step(at(11), withdrawn())), Some((Reason::Withdrawn, false)));
 }
 
 fn conditions() -> impl Strategy<Value = Condition> {
@@ -183,7 +183,7 @@ proptest! {
         world in prop::collection::vec((conditions(), conditions(), 1..3u64, 1..60u64), 1..200),
         server in 0..2000u64,
     ) {
-        let (mut trial, mut now, mut reached) = (Trial::new(RULES), at(0), false);
+        let (mut trial, mut now, mut reached) = (Trial::new(RULES, LONGEST), at(0), false);
         let mut well_since: Option<(Duration, u64)> = None;
         for (unit, payload, start, pause) in world.into_iter().chain(std::iter::repeat_n((not_yet(), Condition::Well, 1, 60), 50)) {
             now += at(pause);

@@ -20,6 +20,18 @@ fn the_chain_is_one_that_may_sign_code() {
 }
 
 #[test]
+fn none_of_secure_boots_keys_vouches_for_another() {
+    let uki = keys().join("uki");
+    for (name, above) in [("db", "KEK"), ("KEK", "PK"), ("db", "PK")] {
+        let mut verify = Command::new("openssl");
+        verify
+            .args(["verify", "-partial_chain", "-purpose", "any", "-trusted"])
+            .arg(uki.join(above).with_extension("pem"));
+        assert_ne!(run(verify.arg(uki.join(name).with_extension("pem"))).code, 0, "{name} below {above}");
+    }
+}
+
+#[test]
 fn keys_are_their_owners_alone() {
     for name in ["rauc/root", "rauc/intermediate", "rauc/signer", "uki/PK", "uki/KEK", "uki/db"] {
         let key = keys().join(name).with_extension("key");
