@@ -40,7 +40,11 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
          systemd-run --quiet sh -c 'exec journalctl --follow --lines=0 --output=short-unix --unit=rauc.service >/data/qemu-tests/rauc.log'";
     let output = world.vm.exec_for(&["sh", "-c", line], b"", ALONE)?;
     if output.code != 0 {
-        return Err(Error::Command { command: "the other slot as it was".into(), code: output.code, output: output.stderr });
+        return Err(Error::Command {
+            command: "the other slot as it was".into(),
+            code: output.code,
+            output: output.stderr,
+        });
     }
     world.server.forget();
     world.vm.adjust(&more(true))?;

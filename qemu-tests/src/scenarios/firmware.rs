@@ -208,8 +208,8 @@ fn rauc_says(vm: &mut Vm) -> Result<String> {
 }
 
 fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
-    // Longer than the 20 s after which systemd takes capd for dead.
-    let confirmation = "confirmation_s = 25";
+    // Longer than the 6 s after which systemd takes capd for dead there.
+    let confirmation = "confirmation_s = 10";
     let (repo, now, next) = prepare(world, COUNTER, &settings(COUNTER, 3, &["ready_within_s = 30", confirmation]))?;
     steps.must("a firmware whose capd stops answering, and a payload that fails its self-test", || {
         world.vm.put(FAULTS, 0o644, format!("{next} deaf\n").as_bytes())?;
@@ -218,7 +218,7 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
     })?;
     let vm = &mut world.vm;
     steps.step("the firmware is undone", "rolled_back: daemon_not_ready", || vm.firmware_verdict(next))?;
-    steps.step("the daemon's watchdog had seen it", "capd.service: Watchdog timeout (limit 20s)!", || {
+    steps.step("the daemon's watchdog had seen it", "capd.service: Watchdog timeout (limit 6s)!", || {
         Ok(vm.sh("cat /data/qemu-tests/ends")?.trim().to_owned())
     })?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use iotwasm_firmware::image;
 use iotwasm_firmware::release::Release;
@@ -115,12 +114,6 @@ pub fn power(power_supplies: &Path) -> Power {
         }
     }
     power
-}
-
-/// How long ago the kernel started.
-pub fn since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::try_from(now).unwrap_or_default()
 }
 
 /// The present moment of the week, in UTC.

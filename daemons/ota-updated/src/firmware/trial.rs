@@ -12,8 +12,8 @@ use iotwasm_api::Reason;
 /// later than after [`LONGEST`].
 const PERIODS: u32 = 4;
 
-/// How long after the boot a trial is decided at the latest: two minutes less than the half hour after which one that nobody
-/// decided is ended from outside, and then nobody could say why.
+/// Longest trial: two minutes less than the half hour after a boot at which one that nobody decided is ended from outside, and
+/// then nobody could say why.
 pub const LONGEST: Duration = Duration::from_secs(28 * 60);
 
 /// How one trial is judged.
