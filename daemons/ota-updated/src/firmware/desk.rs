@@ -108,6 +108,11 @@ impl Desk {
         }
     }
 
+    /// Whether what runs was committed by nobody and was not well the last time.
+    fn is_adopted(&self) -> bool {
+        matches!(&self.side, Side::Here(firmware) if firmware.start() == Start::Adopt)
+    }
+
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.
     pub(crate) fn take_up(&mut self) {
         if let Side::Here(firmware) = &self.side {
@@ -120,7 +125,7 @@ impl Desk {
     /// unless it could not go on the last time: trouble with RAUC or the bootloader must not keep payloads from the device.
     /// In a trial boot they wait all the same.
     pub(crate) fn begin_check(&mut self) -> bool {
-        if !self.is_stuck || self.is_trial_boot() {
+        if !self.is_stuck || (self.is_trial_boot() && !self.is_adopted()) {
             self.look_after();
         }
         let may_try = self.is_quiet() && !self.is_trial_boot();
