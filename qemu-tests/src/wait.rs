@@ -27,7 +27,9 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Lo
             return Err(Error::Timeout { what: what.to_owned(), limit, last });
         }
         thread::sleep(pause);
-        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        // A look costs the device something, and another device on this machine, too: the longer it takes, the fewer.
+        let most = (started.elapsed() / 10).clamp(Duration::from_millis(500), Duration::from_secs(2));
+        pause = (pause * 3 / 2).min(most);
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Scenario {
 /// Every scenario, in lanes that share nothing: each has a device of its own.
 pub const LANES: [(&str, &[Scenario]); 2] = [("run", PAYLOADS), ("firmware", FIRMWARE)];
 
-/// The device, its payloads and what they may do; last what firmware it does not take, or not yet.
+/// The device, its payloads and what they may do; last what firmware it does not take, not yet, or not for long.
 const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
@@ -74,14 +74,9 @@ const PAYLOADS: &[Scenario] = &[
     storage::ALTERED,
     firmware_refused::REFUSED,
     firmware_when::WHEN,
+    firmware::MISSING_DRIVER,
 ];
 
 /// The firmware beneath them, wherever devices are made or broken for it.
-const FIRMWARE: &[Scenario] = &[
-    firmware::UPDATE,
-    firmware::UNWELL,
-    firmware::MISSING_DRIVER,
-    firmware::DEAD_ENDS,
-    firmware::POWER_CUTS,
-    secure_boot::SECURE_BOOT,
-];
+const FIRMWARE: &[Scenario] =
+    &[firmware::UPDATE, firmware::UNWELL, firmware::DEAD_ENDS, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
