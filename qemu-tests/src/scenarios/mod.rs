@@ -36,9 +36,12 @@ pub struct Scenario {
 }
 
 /// Every scenario, in lanes that share nothing: each has a device of its own.
-pub const LANES: [(&str, &[Scenario]); 2] = [("run", PAYLOADS), ("firmware", FIRMWARE)];
+pub const LANES: [(&str, &[Scenario]); 3] = [("run", PAYLOADS), ("firmware", FIRMWARE), (LONG, LONG_ONES)];
 
-/// The device, its payloads and what they may do; last what firmware it does not take, not yet, or not for long.
+/// The lane that runs only when it is asked for, or one of its scenarios.
+pub const LONG: &str = "long";
+
+/// The device, its payloads and what they may do; last what firmware it does not take, or not yet.
 const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
@@ -74,9 +77,11 @@ const PAYLOADS: &[Scenario] = &[
     storage::ALTERED,
     firmware_refused::REFUSED,
     firmware_when::WHEN,
-    firmware::MISSING_DRIVER,
 ];
 
 /// The firmware beneath them, wherever devices are made or broken for it.
 const FIRMWARE: &[Scenario] =
-    &[firmware::UPDATE, firmware::UNWELL, firmware::DEAD_ENDS, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
+    &[firmware::UPDATE, firmware::UNWELL, firmware::MISSING_DRIVER, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
+
+/// What takes longer than an integrator's CI may.
+const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS];
