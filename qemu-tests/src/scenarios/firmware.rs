@@ -340,6 +340,8 @@ fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
 
 /// One update with that many power cuts.
 fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u32) -> Result<()> {
+    // From the factory: no slot has blocks of the new firmware already, which would make the installation short.
+    world.replace_device(Uefi::Plain)?;
     // Longer than the longest wait for a cut: the update is not over before the cuts are.
     let settings = settings(COUNTER, 10, &["confirmation_s = 45"]);
     let (repo, now, next) = prepare(world, COUNTER, &settings)?;
