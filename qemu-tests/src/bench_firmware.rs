@@ -1,14 +1,15 @@
 //! Measurements of a firmware update: what the relay costs beside RAUC alone, and what a small change has to fetch.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::device::Settings;
 use crate::error::{Error, Result};
 use crate::repo::{Release, Repo};
 use crate::row::Row;
+use crate::scenarios::forge::Forged;
 use crate::uefi::Uefi;
 use crate::vm::{SERVER_URL, Vm};
-use crate::wait::{Look, until};
 use crate::world::{COUNTER, World};
 
 /// How much longer than RAUC alone an installation through the update daemon may take.
@@ -29,47 +30,52 @@ pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
     let repo = world.begin(&more(false))?;
     repo.publish(&Release::new(COUNTER, COUNTER, "1.0.0"))?;
     world.vm.expect_verdict(COUNTER, "1.0.0", "committed")?;
-    repo.publish_firmware(&world.built.firmware("1.1.0"))?;
+    // Every byte of this bundle is fetched, whatever the slots hold.
+    let whole = Forged::new(world, "1.1.0", "1.1.0")?;
+    whole.with_its_images(world, false)?;
+    repo.publish_firmware(&whole.folder)?;
     let alone = alone(world, &repo)?;
 
     eprintln!("bench: the same through the update daemon");
-    // Both slots and what RAUC knows of them as they were.
-    let line = "for part in root esp; do dd if=/dev/disk/by-partlabel/$part-a of=/dev/disk/by-partlabel/$part-b bs=1M conv=fsync status=none; done; \
-         rauc status mark-active booted; rm -rf /run/systemd/system/rauc.service.d; systemctl daemon-reload; systemctl stop rauc.service; \
-         rm -rf /data/rauc/*; echo 3 >/proc/sys/vm/drop_caches; \
-         systemd-run --quiet sh -c 'exec journalctl --follow --lines=0 --output=short-unix --unit=rauc.service >/data/qemu-tests/rauc.log'";
-    let output = world.vm.exec_for(&["sh", "-c", line], b"", ALONE)?;
-    if output.code != 0 {
-        return Err(Error::Command {
-            command: "the other slot as it was".into(),
-            code: output.code,
-            output: output.stderr,
-        });
-    }
+    // The next boot is that of the slot that runs again, and RAUC is where nothing reaches it but the relay.
+    world.vm.sh(
+        "rauc status mark-active booted; rm -rf /run/systemd/system/rauc.service.d; systemctl daemon-reload; \
+         systemctl stop rauc.service; rm -rf /data/rauc/*; echo 3 >/proc/sys/vm/drop_caches; \
+         systemd-run --quiet sh -c 'exec journalctl --follow --lines=0 --output=short-unix --unit=ota-updated.service \
+         >/data/qemu-tests/ota.log'",
+    )?;
     world.server.forget();
     world.vm.adjust(&more(true))?;
     expect_committed(&mut world.vm, "1.1.0")?;
-    let log = world.vm.sh("cat /data/qemu-tests/rauc.log; rm -f /data/qemu-tests/rauc.log")?;
-    let ours = seconds(&log).ok_or_else(|| Error::Unreadable { what: "RAUC's journal", text: log.clone() })?;
-    let first = world.server.sent(".raucb") as f64;
+    let log = world.vm.sh("cat /data/qemu-tests/ota.log; rm -f /data/qemu-tests/ota.log")?;
+    let ours = seconds(&log).ok_or(Error::Unreadable { what: "the update daemon's journal", text: log })?;
+    let fetched = world.server.sent(".raucb");
+    let bundle = length(&whole.folder.join("firmware.raucb"))?;
+    if (fetched as f64) < bundle * 0.95 {
+        let text = format!("only {fetched} of {bundle} bytes were fetched");
+        return Err(Error::Unreadable { what: "the installation as a measure", text });
+    }
 
     eprintln!("bench: a change of one daemon");
     world.server.forget();
     repo.publish_firmware(&world.built.firmware("1.2.0"))?;
     expect_committed(&mut world.vm, "1.2.0")?;
-    let second = world.server.sent(".raucb") as f64;
-    let bundle = std::fs::metadata(world.built.firmware("1.2.0").join("firmware.raucb"));
-    let bundle = bundle.map_err(Error::file("read", "firmware.raucb"))?.len() as f64;
+    let small = world.server.sent(".raucb") as f64;
+    let next = length(&world.built.firmware("1.2.0").join("firmware.raucb"))?;
+    let mb = bundle / 1e6;
     Ok(vec![
-        Row::plain("installation of firmware through the update daemon", ours, "s").at_most_times(
+        Row::plain("installation of firmware through the update daemon, all of it fetched", ours, "s").at_most_times(
             "rauc install of the same bundle",
             alone,
             INSTALL_LIMIT,
         ),
-        Row::plain("fetched for the first update, of the bundle", first / bundle * 100.0, "%"),
-        Row::plain("fetched for a change of one daemon, of the bundle", second / bundle * 100.0, "%")
-            .at_most(FETCH_LIMIT),
+        Row::plain("throughput of it", mb / ours, "MB/s").beside("rauc install of the same bundle", mb / alone),
+        Row::plain("fetched for a change of one daemon, of the bundle", small / next * 100.0, "%").at_most(FETCH_LIMIT),
     ])
+}
+
+fn length(path: &Path) -> Result<f64> {
+    Ok(std::fs::metadata(path).map_err(Error::file("read", path))?.len() as f64)
 }
 
 fn expect_committed(vm: &mut Vm, version: &str) -> Result<()> {
@@ -87,23 +93,26 @@ fn alone(world: &mut World, repo: &Repo) -> Result<f64> {
     let vm = &mut world.vm;
     vm.sh(
         "mkdir -p /run/systemd/system/rauc.service.d; printf '[Service]\\nIPAddressAllow=any\\n' >/run/systemd/system/rauc.service.d/bench.conf; \
-         systemctl daemon-reload; systemctl restart rauc.service; echo 3 >/proc/sys/vm/drop_caches",
+         systemctl daemon-reload; systemctl stop rauc.service; echo 3 >/proc/sys/vm/drop_caches",
     )?;
-    let line = format!("rauc install {SERVER_URL}/{}", path.display());
-    vm.exec_for(&["sh", "-c", &line], b"", ALONE)?;
-    until("RAUC's journal", Duration::from_secs(60), || {
-        let log = vm.sh("journalctl --no-pager --output=short-unix --unit=rauc.service")?;
-        Ok(seconds(&log).map_or_else(|| Look::NotYet(log.clone()), Look::Is))
-    })
+    let clock = "cut -d' ' -f1 /proc/uptime";
+    let line = format!("{clock}; rauc install {SERVER_URL}/{} >&2 && {clock}", path.display());
+    let output = vm.exec_for(&["sh", "-c", &line], b"", ALONE)?;
+    let times: Vec<f64> = output.stdout.lines().filter_map(|l| l.trim().parse().ok()).collect();
+    let &[before, after] = times.as_slice() else {
+        return Err(Error::Command { command: "rauc install".into(), code: output.code, output: output.stderr });
+    };
+    Ok(after - before)
 }
 
-/// How long the installation took that RAUC's journal tells of, its times in seconds since 1970.
+/// How long the installation took that the update daemon's journal tells of, from the attempt's begin to its last word, its times
+/// in seconds since 1970.
 fn seconds(log: &str) -> Option<f64> {
-    let time = |word: &str| {
-        let line = log.lines().find(|line| line.contains(": installing ") && line.ends_with(word))?;
+    let time = |words: &str| {
+        let line = log.lines().find(|line| line.contains(words))?;
         line.split_whitespace().next()?.parse::<f64>().ok()
     };
-    Some(time(": finished")? - time(": started")?)
+    Some(time(" trial: installed, ")? - time(" installing: newer ")?)
 }
 
 #[cfg(test)]
@@ -112,9 +121,10 @@ mod tests {
 
     #[test]
     fn the_journal_tells_how_long_an_installation_took() {
-        let log = "1.5 x rauc[1]: installing http://a/b: started\n2.0 x rauc[1]: installing http://a/b: Updating slots\n\
-                   9.0 x rauc[1]: installing http://a/b: finished\n";
+        let log = "1.5 x ota-updated[1]: firmware 1.1.0 installing: newer than what runs\n\
+                   2.0 x ota-updated[1]: firmware: installation of firmware 1.1.0 started (slot b)\n\
+                   9.0 x ota-updated[1]: firmware 1.1.0 trial: installed, fetched 48.4 of 48.4 MB; it waits\n";
         assert_eq!(seconds(log), Some(7.5));
-        assert_eq!(seconds("1.5 x rauc[1]: installing http://a/b: started\n"), None);
+        assert_eq!(seconds("1.5 x ota-updated[1]: firmware 1.1.0 installing: newer than what runs\n"), None);
     }
 }

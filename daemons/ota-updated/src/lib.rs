@@ -41,6 +41,7 @@ use jiff::Timestamp;
 
 use crate::args::Args;
 use crate::config::Config;
+use crate::firmware::machine;
 use crate::pulse::Pulse;
 use crate::shared::Shared;
 use crate::worker::{Order, Worker};
@@ -122,6 +123,8 @@ pub struct Settings {
     pub places: Places,
     /// When the image was built: no time before that is believed.
     pub build_time: Timestamp,
+    /// How long the device has been running.
+    pub uptime: fn() -> Duration,
 }
 
 /// What ends the daemon.
@@ -200,7 +203,7 @@ pub fn run(args: Result<Args, lexopt::Error>) -> Result<(), Error> {
     lifecycle::refuse_root()?;
     let (config, wanted) = config::load(&folders)?;
     let grants = config.access.resolve().map_err(config::Error::Access)?;
-    let settings = Settings { config, wanted, places: Places::default(), build_time: device::build_time()? };
+    let settings = Settings { config, wanted, places: Places::default(), build_time: device::build_time()?, uptime: machine::uptime };
     let metrics = Registry::new(config::DAEMON);
     let history = settings.places.history.clone();
     let shared = Shared::new(device::id()?, device::board()?.name, history, metrics);

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::bus::Script;
 use common::firmware::Device;
 use common::supervisor::Script as PayloadScript;
@@ -91,6 +93,18 @@ fn a_daemon_that_fails_after_it_was_ready_undoes_it() {
     );
     device.set_unit("wasm-supervisord.service", "failed");
     is_undone(&mut device, Reason::DaemonNotReady, "wasm-supervisord.service: failed");
+}
+
+#[test]
+fn a_trial_that_begins_long_after_the_boot_is_undone_before_that_is_ended_from_outside() {
+    let mut device = in_trial("1.1.0", |device| {
+        device.world.config.firmware.confirmation_s = 600;
+        // Three seconds are left.
+        device.world.uptime = || Duration::from_secs(28 * 60 - 3);
+    });
+    until("it is undone", || device.attempts().iter().any(|attempt| attempt.outcome == Outcome::RolledBack));
+    device.world.uptime = || Duration::ZERO;
+    is_undone(&mut device, Reason::DaemonNotReady, "not once well for a whole confirmation period within 3 s");
 }
 
 #[test]

@@ -12,13 +12,13 @@ use crate::vm::run;
 use crate::world::World;
 
 /// A copy of a release under another version, to be spoiled.
-pub(super) struct Forged {
-    pub(super) folder: PathBuf,
+pub(crate) struct Forged {
+    pub(crate) folder: PathBuf,
     version: String,
 }
 
 impl Forged {
-    pub(super) fn new(world: &World, base: &str, version: &str) -> Result<Self> {
+    pub(crate) fn new(world: &World, base: &str, version: &str) -> Result<Self> {
         let folder = world.scratch("forged-release")?;
         copy_tree(&world.built.firmware(base), &folder)?;
         Ok(Self { folder, version: version.to_owned() })
@@ -69,10 +69,17 @@ impl Forged {
             release["files"][name]["sha256"] = json!(sha256(&file)?);
         }
         fs::write(&path, release.to_string()).map_err(Error::file("write", &path))?;
+        self.with_its_images(world, true)
+    }
+
+    /// A bundle of the OEM's with the images as they now are, and a release.json that describes it. Without an index of their
+    /// blocks, RAUC fetches and writes all of them.
+    pub(crate) fn with_its_images(&self, world: &World, has_index: bool) -> Result<()> {
         let content = world.scratch("whole-bundle")?;
         let mut manifest = manifest_head(COMPATIBLE, &self.version);
         for (slot, file) in [("rootfs", "rootfs.img"), ("boot", "esp.img")] {
-            manifest.push_str(&format!("[image.{slot}]\nfilename={file}\nadaptive=block-hash-index\n"));
+            let index = if has_index { "adaptive=block-hash-index\n" } else { "" };
+            manifest.push_str(&format!("[image.{slot}]\nfilename={file}\n{index}"));
             let (from, to) = (self.folder.join(file), content.join(file));
             fs::hard_link(&from, &to).map_err(Error::file("link", &to))?;
         }

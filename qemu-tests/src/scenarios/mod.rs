@@ -8,7 +8,7 @@ pub(crate) mod defective;
 pub(crate) mod firmware;
 mod firmware_refused;
 mod firmware_when;
-mod forge;
+pub(crate) mod forge;
 mod hardware;
 pub(crate) mod hostile;
 mod hostile_runner;

@@ -344,7 +344,7 @@ impl Keeper {
         }
         self.firmware.shared.set_stage(Some(Stage::Trial));
         // What is adopted may become well as long as it runs.
-        let limit = if is_adopted { Duration::MAX } else { trial::LONGEST };
+        let limit = if is_adopted { Duration::MAX } else { trial::time_left((self.firmware.settings.uptime)()) };
         let (origin, mut trial, mut told) = (Instant::now(), Trial::new(rules, limit), String::new());
         let mut systemd = Systemd::at(&self.firmware.settings.places.bus);
         loop {

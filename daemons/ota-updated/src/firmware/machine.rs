@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use iotwasm_firmware::image;
 use iotwasm_firmware::release::Release;
 use iotwasm_firmware::state::{Boot, Slot};
 use jiff::tz::TimeZone;
+use rustix::time::{ClockId, clock_gettime};
 use semver::Version;
 
 use super::when::{Moment, Power};
@@ -114,6 +116,13 @@ pub fn power(power_supplies: &Path) -> Power {
         }
     }
     power
+}
+
+/// How long the device has been running, sleep included.
+#[must_use]
+pub fn uptime() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
 /// The present moment of the week, in UTC.

@@ -12,9 +12,15 @@ use iotwasm_api::Reason;
 /// later than after [`LONGEST`].
 const PERIODS: u32 = 4;
 
-/// Longest trial: two minutes less than the half hour after a boot at which one that nobody decided is ended from outside, and
-/// then nobody could say why.
+/// Latest end of a trial, from its boot on: two minutes less than the half hour at which one that nobody decided is ended from
+/// outside, and then nobody could say why.
 pub const LONGEST: Duration = Duration::from_secs(28 * 60);
+
+/// How long a trial may take that begins so long after the boot.
+#[must_use]
+pub fn time_left(uptime: Duration) -> Duration {
+    LONGEST.saturating_sub(uptime)
+}
 
 /// How one trial is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +228,10 @@ impl Trial {
             let message = format!("{id}: it crashed and was started again");
             return Some(Trouble { reason: Reason::PayloadFailed, message, is_failure: true });
         }
-        self.first.get_or_insert(now);
+        if self.first.is_none() {
+            self.first = Some(now);
+            self.trouble.message = format!("everything was well only after {} s", now.as_secs());
+        }
         match &self.well {
             Some((_, before)) if *before == starts => {}
             Some((_, before)) => {

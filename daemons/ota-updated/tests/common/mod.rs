@@ -57,6 +57,8 @@ pub struct World {
     pub up: Option<Up>,
     pub config: Config,
     pub wanted: Vec<&'static str>,
+    /// How long the device has been running, as it says.
+    pub uptime: fn() -> Duration,
     pub daemon: Option<Daemon>,
 }
 
@@ -80,7 +82,7 @@ impl World {
             ..Config::default()
         };
         let up = Some(supervisor.up());
-        Self { dir, repo, web, supervisor, up, config, wanted: vec!["blinky"], daemon: None }
+        Self { dir, repo, web, supervisor, up, config, wanted: vec!["blinky"], uptime: || Duration::ZERO, daemon: None }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -88,7 +90,8 @@ impl World {
     }
 
     pub fn settings(&self) -> Settings {
-        settings(self.dir.path(), &self.data(), &self.config, &self.wanted)
+        let settings = settings(self.dir.path(), &self.data(), &self.config, &self.wanted);
+        Settings { uptime: self.uptime, ..settings }
     }
 
     /// Starts the daemon, which checks at once.
@@ -187,6 +190,7 @@ pub fn settings(dir: &Path, data: &Path, config: &Config, wanted: &[&str]) -> Se
             power_supplies: dir.join("run/power"),
         },
         build_time: "2026-01-01T00:00:00Z".parse().unwrap(),
+        uptime: || Duration::ZERO,
     }
 }
 
