@@ -34,6 +34,8 @@ pub const DEVICE_ID: &str = "/data/iotwasm/device-id";
 pub const BOOTED_SLOT: &str = "/run/iot/slot";
 /// Is there if the slot that was booted is not the first of the boot order. Written by the initrd.
 pub const TRIAL_BOOT: &str = "/run/iot/trial";
+/// Is there if no entry of the bootloader named a slot: the boot order says nothing about what runs. Written by the initrd.
+pub const UNORDERED_BOOT: &str = "/run/iot/unordered";
 /// `IMAGE_VERSION` is the firmware's version.
 pub const OS_RELEASE: &str = "/usr/lib/os-release";
 /// RAUC's settings, and in them the `compatible` of this device.

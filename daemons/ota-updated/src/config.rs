@@ -11,7 +11,7 @@ use iotwasm_payload::{PayloadId, Wanted, slot};
 use serde::Deserialize;
 
 use crate::args::Folders;
-use crate::firmware::trial::LONGEST;
+use crate::firmware::trial::LONGEST_RULES;
 use crate::firmware::when::Window;
 
 /// The name of the settings file, and of the daemon.
@@ -65,7 +65,7 @@ pub struct FirmwareConfig {
     /// How often new firmware may be booted until it is kept. Default 2; 1 to 10.
     pub trial_boots: u8,
     /// How long everything must be well on new firmware, without a break, until it is kept, in seconds. Default 120; 1 to
-    /// 1200. This, `ready_within_s` and (if it counts) `server_within_s` are at most 1680 together: a trial boot is ended from
+    /// 1200. This, `ready_within_s` and (if it counts) `server_within_s` are at most 1500 together: a trial boot is ended from
     /// outside after half an hour.
     pub confirmation_s: u64,
     /// How long it may take until everything is well for the first time, in seconds. Default 300; 1 to 1200.
@@ -106,7 +106,7 @@ impl FirmwareConfig {
         within("firmware.server_within_s", self.server_within_s, 1, 1200)?;
         let server = if self.require_server { self.server_within_s } else { 0 };
         let sum = Duration::from_secs(self.ready_within_s + self.confirmation_s + server);
-        if sum > LONGEST {
+        if sum > LONGEST_RULES {
             return Err(Error::TrialTooLong { sum, with_server: self.require_server });
         }
         within("firmware.delay_max_s", self.delay_max_s, 0, 604_800)?;
@@ -158,7 +158,7 @@ pub enum Error {
     #[error(
         "firmware.ready_within_s + firmware.confirmation_s{} is {} s; it must be at most {} s, because a trial boot is ended \
          after half an hour",
-        if *with_server { " + firmware.server_within_s" } else { "" }, sum.as_secs(), LONGEST.as_secs()
+        if *with_server { " + firmware.server_within_s" } else { "" }, sum.as_secs(), LONGEST_RULES.as_secs()
     )]
     TrialTooLong {
         /// What the settings come to.
@@ -317,7 +317,7 @@ mod tests {
             ("repository = \"http://x\"", "repository"),
             ("[firmware]\ntrial_boots = 11", "firmware.trial_boots"),
             ("[firmware]\nwindows = [\"2-4\"]", "2-4"),
-            ("[firmware]\nready_within_s = 661", "server_within_s is 1681 s; it must be at most 1680 s"),
+            ("[firmware]\nready_within_s = 481", "server_within_s is 1501 s; it must be at most 1500 s"),
             (
                 "[firmware]\nrequire_server = false\nready_within_s = 1200\nconfirmation_s = 481",
                 "confirmation_s is 1681 s",

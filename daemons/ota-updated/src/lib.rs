@@ -73,6 +73,8 @@ pub struct Places {
     pub booted_slot: PathBuf,
     /// Is there if that is not the first of the boot order.
     pub trial_boot: PathBuf,
+    /// Is there if there was no boot order that names a slot.
+    pub unordered_boot: PathBuf,
     /// The image's version.
     pub os_release: PathBuf,
     /// RAUC's settings.
@@ -104,6 +106,7 @@ impl Default for Places {
             os_release: paths::OS_RELEASE.into(),
             rauc_config: paths::RAUC_CONFIG.into(),
             reboot: paths::REBOOT.into(),
+            unordered_boot: paths::UNORDERED_BOOT.into(),
             kept: paths::KEPT.into(),
             bus: std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| paths::SYSTEM_BUS.to_owned()),
             block_devices: paths::BLOCK_DEVICES.into(),
@@ -203,7 +206,13 @@ pub fn run(args: Result<Args, lexopt::Error>) -> Result<(), Error> {
     lifecycle::refuse_root()?;
     let (config, wanted) = config::load(&folders)?;
     let grants = config.access.resolve().map_err(config::Error::Access)?;
-    let settings = Settings { config, wanted, places: Places::default(), build_time: device::build_time()?, uptime: machine::uptime };
+    let settings = Settings {
+        config,
+        wanted,
+        places: Places::default(),
+        build_time: device::build_time()?,
+        uptime: machine::uptime,
+    };
     let metrics = Registry::new(config::DAEMON);
     let history = settings.places.history.clone();
     let shared = Shared::new(device::id()?, device::board()?.name, history, metrics);

@@ -50,9 +50,15 @@ fn is_undone(device: &mut Device, reason: Reason, words: &str) {
 #[test]
 fn a_newer_release_is_streamed_tried_and_kept() {
     let mut device = Device::new();
-    device.world.repo.release_firmware("1.1.0");
     device.world.repo.release("blinky", "1.0.0");
-    device.start().restart();
+    device.start();
+    device.world.until_committed("1.0.0");
+    let (_, mut news) = device.world.shared().subscribe();
+    device.world.repo.release_firmware("1.1.0");
+    until("RAUC's progress is told", || {
+        news.try_recv().is_ok_and(|news| (news.percent, news.detail.as_str()) == (20, "Checking bundle"))
+    });
+    device.restart();
     device.until_kept("1.1.0");
     let attempt = device.until_outcome(Outcome::Committed);
     assert_eq!((attempt.version.as_str(), attempt.from_version.as_str()), ("1.1.0", "1.0.0"));
@@ -356,6 +362,58 @@ fn what_runs_though_nobody_committed_it_is_kept_if_it_is_well() {
     device.until_kept("1.1.0");
     assert_eq!(device.stage.lock().unwrap().first, Slot::B);
     assert!(device.attempts().is_empty());
+}
+
+#[test]
+fn what_was_never_tried_is_not_kept_because_the_boot_order_was_lost() {
+    let mut device = Device::new();
+    device.world.repo.release("blinky", "1.0.0");
+    device.start();
+    device.world.until_committed("1.0.0");
+    device.world.repo.release_firmware("1.1.0");
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.reset_without_variables(Slot::B);
+    device.set_unit("capd.service", "activating");
+    device.start();
+    is_undone(&mut device, Reason::DaemonNotReady, "capd.service: activating");
+    assert_eq!(device.stage.lock().unwrap().first, Slot::A);
+}
+
+#[test]
+fn a_device_from_the_factory_has_no_boot_order_and_is_kept_as_it_is() {
+    let mut device = Device::new();
+    device.reset_without_variables(Slot::A);
+    device.set_unit("capd.service", "activating");
+    device.start();
+    device.until_kept("1.0.0");
+}
+
+#[test]
+fn what_runs_though_nobody_committed_it_waits_for_the_server_and_is_no_less_a_trial_after_a_crash() {
+    let mut device = Device::new();
+    {
+        let mut stage = device.stage.lock().unwrap();
+        stage.slots[1] = Some("1.1.0".into());
+        stage.next = Some(Slot::B);
+    }
+    device.world.config.firmware.server_within_s = 1;
+    device.world.web.set(|web| web.down = true);
+    device.reset();
+    device.start();
+    until("it is told", || device.world.shared().status().last_error.contains("server_unreachable"));
+    // Only the network is missing: the device is not restarted for that.
+    until("it is left alone", || device.run("kept").exists());
+    device.world.stop();
+    device.world.repo.release_firmware("1.2.0");
+    device.world.config.firmware.server_within_s = 60;
+    device.world.web.set(|web| web.down = false);
+    device.start();
+    until("it is kept", || device.stage.lock().unwrap().first == Slot::B);
+    // Over the first slot nothing was installed before that.
+    let stage = device.stage.lock().unwrap();
+    let place = |part: &str| stage.calls.iter().position(|call| call.contains(part));
+    let kept = place("mark good").expect("it was marked");
+    assert!(place("install").is_none_or(|install| install > kept), "{:?}", stage.calls);
 }
 
 #[test]

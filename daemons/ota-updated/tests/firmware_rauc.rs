@@ -123,6 +123,7 @@ fn the_real_rauc_verifies_what_the_relay_hands_it() {
         device.attempts().first().is_some_and(|a| a.version == "1.3.0" && a.outcome != Outcome::Installing)
     });
     let attempt = device.attempts().remove(0);
+    assert_ne!(attempt.outcome, Outcome::Refused, "{}", attempt.message);
     if attempt.outcome == Outcome::Failed {
         assert!(attempt.message.contains("RAUC: "), "{}", attempt.message);
         until("its state is undone", || device.state().state() == &State::Idle);

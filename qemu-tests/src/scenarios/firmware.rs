@@ -119,10 +119,10 @@ fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
             let log = vm.get(IMA_LOG)?;
             Ok(String::from_utf8_lossy(&log).matches(&entry).count().to_string())
         })?;
-        steps.step("not more than a seventh of the bundle was fetched", "little", || {
+        steps.step("not more than 15 % of the bundle was fetched", "little", || {
             let fetched = world.server.sent(".raucb");
             println!("    ({fetched} of {bundle} bytes)");
-            let little = fetched > 0 && fetched * 7 < bundle;
+            let little = fetched > 0 && fetched * 100 <= bundle * 15;
             Ok(if little { "little".into() } else { format!("{fetched} of {bundle} bytes") })
         })?;
     }
@@ -322,9 +322,13 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
 const INSTALLING: &str = "installing";
 /// From the order to restart until the confirmation period.
 const FIRST_BOOT: &str = "first boot";
+/// The old firmware runs, and nothing is installed.
+const BETWEEN: &str = "between";
 
-/// Power cuts in one update: half of them while it is installed, half in its first boots, of which a trial has no more.
+/// Power cuts in one update, the last of them in its first boots, of which each costs two: the old firmware comes between.
 const ROUND: u32 = 10;
+/// How many of them are for the first boots.
+const IN_BOOTS: u32 = 4;
 
 fn power_cuts(world: &mut World, steps: &mut Steps) -> Result<()> {
     let mut left = std::env::var("IOTWASM_POWER_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUND);
@@ -345,22 +349,25 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
     // Longer than the longest wait for a cut: the update is not over before the cuts are.
     let settings = settings(COUNTER, 10, &["confirmation_s = 45"]);
     let (repo, now, next) = prepare(world, COUNTER, &settings)?;
-    // Slow enough for half of the cuts to come before it is installed.
+    // Slow enough for most of the cuts to come before it is installed.
     world.server.set_fault_for(Fault::Slow(150_000), Some(".raucb"));
     offer(world, &repo, &now, next)?;
-    let half = cuts.div_ceil(2);
+    let installs = cuts.saturating_sub(IN_BOOTS).max(cuts.div_ceil(2));
     let mut seen = Vec::new();
     for cut in 0..cuts {
-        let wanted = if cut < half { INSTALLING } else { FIRST_BOOT };
-        if cut == half {
+        let wanted = if cut < installs { INSTALLING } else { FIRST_BOOT };
+        if cut == installs {
             world.server.set_fault(Fault::None);
         }
         let vm = &mut world.vm;
         let phase = wait_for_phase(vm, next, wanted)?;
-        let moment = random.within(if phase == INSTALLING { INSTALL } else { BOOT }, cut, half);
+        let moment = match phase {
+            INSTALLING => random.within(INSTALL, cut, installs),
+            _ => random.within(BOOT, cut.saturating_sub(installs), cuts - installs),
+        };
         // Not for a condition: the moment is what is random here.
         sleep(moment);
-        let phase = phase_now(vm);
+        let phase = phase_now(vm, next);
         let name = format!("power cut {} of {cuts}: {phase}, after {:.0} s", cut + 1, moment.as_secs_f64());
         steps.must(&name, || {
             vm.power_cut()?;
@@ -384,22 +391,27 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
 fn wait_for_phase(vm: &mut Vm, next: &str, phase: &'static str) -> Result<&'static str> {
     until(&format!("the update to be in the phase {phase}"), FIRMWARE_LIMIT, || {
         let status = vm.glance_call::<OtaStatus>("GetStatus", &json!({}))?;
-        let runs = status.firmware.is_some_and(|firmware| firmware.version == next);
         Ok(match status.activity.as_str() {
             "installing_firmware" if phase == INSTALLING => Look::Is(INSTALLING),
             "rebooting" => Look::Is(FIRST_BOOT),
-            _ if runs => Look::Is(FIRST_BOOT),
+            _ if runs(&status, next) => Look::Is(FIRST_BOOT),
             other => Look::NotYet(other.to_owned()),
         })
     })
 }
 
+fn runs(status: &OtaStatus, version: &str) -> bool {
+    status.firmware.as_ref().is_some_and(|firmware| firmware.version == version)
+}
+
 /// What the power is about to be cut in.
-fn phase_now(vm: &mut Vm) -> &'static str {
+fn phase_now(vm: &mut Vm, next: &str) -> &'static str {
     match vm.glance_call::<OtaStatus>("GetStatus", &json!({})) {
         Ok(status) if status.activity == "installing_firmware" => INSTALLING,
-        // It does not answer, or is about not to.
-        _ => FIRST_BOOT,
+        Ok(status) if status.activity == "rebooting" || runs(&status, next) => FIRST_BOOT,
+        Ok(_) => BETWEEN,
+        // It does not answer: it boots.
+        Err(_) => FIRST_BOOT,
     }
 }
 

@@ -440,7 +440,7 @@ impl Keeper {
         error!("{text}");
         // Nothing is wrong with the device but the network: then it is not restarted for that.
         if reason == Reason::ServerUnreachable {
-            self.firmware.tell_kept();
+            self.firmware.tell_kept("tolerated");
         }
         self.firmware.set_trouble(text);
         Next::Leave

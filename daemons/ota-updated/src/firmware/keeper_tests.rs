@@ -30,6 +30,7 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
         firmware_state: dir.join("firmware.json"),
         booted_slot: dir.join("slot"),
         trial_boot: dir.join("trial"),
+        unordered_boot: dir.join("unordered"),
         os_release: dir.join("os-release"),
         rauc_config: dir.join("system.conf"),
         reboot: dir.join("reboot"),
@@ -39,7 +40,13 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
         power_supplies: dir.join("power"),
     };
     let build_time = "2026-01-01T00:00:00Z".parse().unwrap();
-    let settings = Arc::new(Settings { config: Config::default(), wanted: Vec::new(), places, build_time, uptime: || Duration::ZERO });
+    let settings = Arc::new(Settings {
+        config: Config::default(),
+        wanted: Vec::new(),
+        places,
+        build_time,
+        uptime: || Duration::ZERO,
+    });
     let metrics = Registry::in_dir(dir, "ota-updated");
     let history = dir.join("history.json");
     let shared = Arc::new(Shared::new("dev-1".into(), "board".into(), history, metrics));

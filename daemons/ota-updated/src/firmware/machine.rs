@@ -15,11 +15,17 @@ use semver::Version;
 use super::when::{Moment, Power};
 use crate::Places;
 
+/// What [`Places::kept`] says where this boot is no trial any more. Where it says anything else, the boot is only not to be ended
+/// from outside.
+pub(super) const KEPT: &str = "kept";
+
 /// The firmware that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// The slot that was booted, and whether it is not the first of the boot order.
     pub boot: Boot,
+    /// There was no boot order: what runs was started because nothing said what to start.
+    pub is_unordered: bool,
     /// Its version.
     pub version: Version,
     /// Which firmware this device may take.
@@ -50,8 +56,10 @@ impl Machine {
         let slot = booted_slot(&text(slot)?).ok_or_else(|| no(slot, "names no slot"))?;
         let version = image::version(&text(os)?).ok_or_else(|| no(os, "has no IMAGE_VERSION that is a version"))?;
         let compatible = image::compatible(&text(rauc)?).ok_or_else(|| no(rauc, "has no compatible in [system]"))?;
-        let is_trial = places.trial_boot.exists() && !places.kept.exists();
-        Ok(Self { boot: Boot { slot, is_trial }, version, compatible })
+        let is_kept = fs::read_to_string(&places.kept).is_ok_and(|word| word == KEPT);
+        let is_trial = places.trial_boot.exists() && !is_kept;
+        let is_unordered = places.unordered_boot.exists() && !is_kept;
+        Ok(Self { boot: Boot { slot, is_trial }, is_unordered, version, compatible })
     }
 }
 

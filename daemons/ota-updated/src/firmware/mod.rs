@@ -60,7 +60,7 @@ pub(crate) struct Firmware {
 impl Firmware {
     /// What the device says of its firmware; none where the image has none that could be updated.
     pub(crate) fn open(settings: &Arc<Settings>, shared: &Arc<Shared>, quit: &Arc<AtomicBool>) -> Option<Self> {
-        let machine = match Machine::read(&settings.places) {
+        let mut machine = match Machine::read(&settings.places) {
             Ok(machine) => machine,
             Err(why) => {
                 info!("firmware is not updated on this device: {why}");
@@ -68,12 +68,16 @@ impl Firmware {
             }
         };
         let store = Store::open(&settings.places.firmware_state, &machine.version);
+        // The boot order was lost before this firmware's trial was over: nobody has kept it.
+        let state = store.state().state();
+        let is_whole = !matches!(state, State::Installing { .. });
+        machine.boot.is_trial |= machine.is_unordered && is_whole && state.slot() == Some(machine.boot.slot);
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
         let (waiting_for, trouble) = (String::new(), String::new());
         let firmware = Self { settings, shared, quit, machine, store, waiting_for, trouble };
         firmware.show();
         if !firmware.machine.boot.is_trial {
-            firmware.tell_kept();
+            firmware.tell_kept(machine::KEPT);
         }
         Some(firmware)
     }
@@ -120,14 +124,14 @@ impl Firmware {
     /// This boot is no trial any more.
     fn keep(&mut self) {
         self.machine.boot = Boot { is_trial: false, ..self.machine.boot };
-        self.tell_kept();
+        self.tell_kept(machine::KEPT);
         self.show();
     }
 
-    /// Keeps the root timer from ending this boot.
-    fn tell_kept(&self) {
+    /// Keeps the root timer from ending this boot, with the word why.
+    fn tell_kept(&self, word: &str) {
         let path = &self.settings.places.kept;
-        if let Err(err) = std::fs::write(path, "") {
+        if let Err(err) = std::fs::write(path, word) {
             warn!("could not make {}: {err}", path.display());
         }
     }

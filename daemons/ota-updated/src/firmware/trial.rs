@@ -16,6 +16,9 @@ const PERIODS: u32 = 4;
 /// outside, and then nobody could say why.
 pub const LONGEST: Duration = Duration::from_secs(28 * 60);
 
+/// Longest that the times of [`Rules`] may be together: a boot that takes three minutes to the start of the trial leaves as much.
+pub const LONGEST_RULES: Duration = Duration::from_secs(25 * 60);
+
 /// How long a trial may take that begins so long after the boot.
 #[must_use]
 pub fn time_left(uptime: Duration) -> Duration {

@@ -122,7 +122,7 @@ pub fn set_up_boot(run: &Path, stage: &Stage) {
     let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
     std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
     std::fs::write(run.join("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
-    for name in ["trial", "kept", "reboot"] {
+    for name in ["trial", "unordered", "kept", "reboot"] {
         let _ = std::fs::remove_file(run.join(name));
     }
     if stage.booted != stage.first {
@@ -185,6 +185,17 @@ impl Device {
         self.world.up = Some(self.world.supervisor.up());
         self.stage.lock().unwrap().reset();
         set_up_boot(&self.run(""), &self.stage.lock().unwrap());
+    }
+
+    /// A reset at which the bootloader has lost its variables and starts that slot, which is then made the first.
+    pub fn reset_without_variables(&mut self, slot: Slot) {
+        self.world.stop();
+        {
+            let mut stage = self.stage.lock().unwrap();
+            (stage.first, stage.next) = (slot, None);
+        }
+        self.reset();
+        std::fs::write(self.run("unordered"), "").unwrap();
     }
 
     /// Waits until the daemon orders a restart, and plays it.

@@ -181,6 +181,7 @@ pub fn settings(dir: &Path, data: &Path, config: &Config, wanted: &[&str]) -> Se
             firmware_state: data.join("firmware.json"),
             booted_slot: dir.join("run/slot"),
             trial_boot: dir.join("run/trial"),
+            unordered_boot: dir.join("run/unordered"),
             os_release: dir.join("run/os-release"),
             rauc_config: dir.join("run/system.conf"),
             reboot: dir.join("run/reboot"),
