@@ -218,6 +218,16 @@ impl Repository {
         }
     }
 
+    /// How many mirrors there are.
+    pub fn mirrors(&mut self) -> usize {
+        self.updater.fetch_mut().mirrors()
+    }
+
+    /// Opens parts at the next mirror first from now on: what came in parts from this one was of no use.
+    pub fn pass_over(&mut self) {
+        self.updater.fetch_mut().pass_over();
+    }
+
     /// Fetches a target into a file, going on with what the file has. On return its length and hash are right.
     ///
     /// # Errors

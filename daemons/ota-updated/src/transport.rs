@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use iotwasm_fetch::{Client, Options, Progress, Timeouts};
-use iotwasm_kit::warn;
+use iotwasm_kit::{info, warn};
 use iotwasm_trust::{Fetch, FetchError, Refusal, Target};
 
 use crate::config::Config;
@@ -67,6 +67,8 @@ pub(crate) struct Transport {
     preferred: usize,
     /// Whether another mirror may stand in. Not while one is judged by what it offers.
     any: bool,
+    /// The mirror that is asked for parts first, once an installation failed; until then the preferred one.
+    parts_from: Option<usize>,
     /// Longest time without a sign of life from a transfer.
     silence: Duration,
     shared: Arc<Shared>,
@@ -101,6 +103,7 @@ impl Transport {
             options,
             preferred: 0,
             any: false,
+            parts_from: None,
             silence: Duration::from_secs(config.connect_timeout_s + config.stall_timeout_s) + METADATA,
             shared: Arc::clone(shared),
             pulse: Arc::clone(pulse),
@@ -174,9 +177,9 @@ impl Transport {
         clients: usize,
     ) -> Result<(Vec<u8>, Vec<Client>), Error> {
         let (mut good, mut away, mut last) = (Vec::new(), Vec::new(), Error::Fetch(iotwasm_fetch::Error::NoUrl));
-        let (count, mut found) = (self.mirrors.len(), None);
+        let (count, first, mut found) = (self.mirrors.len(), self.parts_from.unwrap_or(self.preferred), None);
         for turn in 0..count {
-            let mirror = &mut self.mirrors[(self.preferred + turn) % count];
+            let mirror = &mut self.mirrors[(first + turn) % count];
             if found.is_some() {
                 // Not known to be bad; asked only when the good one fails.
                 away.push(mirror.url.clone());
@@ -213,6 +216,18 @@ impl Transport {
         good.append(&mut away);
         let client = |()| Client::below(&good, "targets", &self.options);
         Ok((found, std::iter::repeat_n((), clients).map(client).collect::<Result<_, _>>()?))
+    }
+
+    /// Asks the next mirror first when parts are opened again.
+    ///
+    /// Goes round by itself, not from the preferred mirror on: which one that is, a spoiled mirror has a say in.
+    pub(crate) fn pass_over(&mut self) {
+        let count = self.mirrors.len();
+        if count > 1 {
+            let next = (self.parts_from.unwrap_or(self.preferred) + 1) % count;
+            info!("the next installation of firmware asks {} first", self.url(next));
+            self.parts_from = Some(next);
+        }
     }
 }
 

@@ -131,6 +131,39 @@ fn a_mirror_with_another_end_is_left_out_and_the_next_one_taken() {
 }
 
 #[test]
+fn mirrors_that_alter_blocks_do_not_keep_a_release_from_the_device() {
+    // Three of them would use up what a single mirror is granted.
+    for bad in [1, 3] {
+        let mut device = Device::new();
+        device.world.repo.release_firmware("1.1.0");
+        let mut altered = make("1.1.0", COMPATIBLE, "us").bundle;
+        altered[150_000] ^= 1;
+        let mirrors: Vec<Web> = (0..=bad).map(|_| Web::serve(device.world.repo.dir.clone())).collect();
+        for mirror in &mirrors[..bad] {
+            mirror.set(|web| web.swap_bundle = Some((0, altered.clone())));
+        }
+        device.world.config.repositories = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+        device.start().restart();
+        device.until_kept("1.1.0");
+        // One attempt with each, and the last one's was good.
+        assert_eq!(device.calls("install"), bad + 1);
+        assert!(device.attempts().iter().all(|attempt| attempt.outcome != Outcome::Refused));
+    }
+}
+
+#[test]
+fn an_installation_that_failed_for_another_reason_begins_with_the_next_mirror_as_well() {
+    let mut device = Device::new();
+    device.stage.lock().unwrap().script = Script::Busy;
+    device.world.repo.release_firmware("1.1.0");
+    let mirror = Web::serve(device.world.repo.dir.clone());
+    device.world.config.repositories.push(mirror.url.clone());
+    device.start();
+    until("the first mirror is asked", || !device.world.web.requests_of(".raucb").is_empty());
+    until("the next mirror is asked", || !mirror.requests_of(".raucb").is_empty());
+}
+
+#[test]
 fn a_mirror_that_ignores_ranges_lies_about_the_length_or_breaks_off_has_failed() {
     let mut device = Device::new();
     device.world.repo.release_firmware("1.1.0");

@@ -33,8 +33,9 @@ const WORK: Duration = Duration::from_secs(3600);
 const CALLS: Duration = Duration::from_secs(4 * bus::CALL.as_secs());
 /// How often an installation is looked at.
 const GLANCE: Duration = Duration::from_millis(250);
-/// How often an installation that RAUC could not finish, though no mirror failed, is tried before it counts as refused: a
-/// mirror that alters blocks looks the same, and must not keep a release from the device for ever; nor must a RAUC that ended.
+/// How often for each mirror an installation that RAUC could not finish, though no mirror failed, is tried before it counts
+/// as refused: a mirror that alters blocks looks the same, and must not keep a release from the device; nor must a RAUC that
+/// ended.
 const ATTEMPTS: usize = 3;
 
 /// An offer of the repository: what was signed about a bundle, and where it and its `release.json` are.
@@ -79,11 +80,11 @@ impl Memory {
         self.refused.push((bundle.sha256, bundle.custom));
     }
 
-    /// Whether an installation that failed once more without a mirror's fault counts as refused.
-    fn fails_again(&mut self, bundle: &Bundle) -> bool {
+    /// Whether an installation that failed once more, and no mirror of so many is known to be at fault, counts as refused.
+    fn fails_again(&mut self, bundle: &Bundle, mirrors: usize) -> bool {
         let key = (bundle.sha256, bundle.custom);
         self.failures.push(key);
-        self.failures.iter().filter(|other| **other == key).count() >= ATTEMPTS
+        self.failures.iter().filter(|other| **other == key).count() >= ATTEMPTS * mirrors
     }
 
     fn is_refused(&self, bundle: &Bundle) -> bool {
@@ -211,7 +212,7 @@ impl Firmware {
                 Ok(())
             }
             Err(Trouble { mut failure, is_blamed }) => {
-                if is_blamed && memory.fails_again(&bundle) {
+                if is_blamed && memory.fails_again(&bundle, repository.mirrors()) {
                     failure.outcome = Outcome::Refused;
                 }
                 if failure.outcome == Outcome::Refused {
@@ -241,7 +242,12 @@ impl Firmware {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|err| Failure::failed(format!("could not set up the event loop: {err}")))?;
         let total = plan.offer.bundle.length;
-        let fetched = runtime.block_on(self.drive((bundle, total), &release, &relay, pulse))?;
+        let driven = runtime.block_on(self.drive((bundle, total), &release, &relay, pulse));
+        if driven.as_ref().is_err_and(|trouble| trouble.failure.outcome == Outcome::Failed) {
+            // Its blocks may be altered, or trickle: another mirror is to have its turn.
+            repository.pass_over();
+        }
+        let fetched = driven?;
         Ok(format!("installed, fetched {} of {} MB; it waits for its first boot", megabytes(fetched), megabytes(total)))
     }
 
@@ -533,8 +539,11 @@ mod tests {
         let digest = Digest::from_bytes([1; 32]);
         let bundle = Bundle { version: "1.0.0".parse().unwrap(), sha256: digest, custom: digest };
         let mut memory = Memory::default();
-        assert_eq!([(); 3].map(|()| memory.fails_again(&bundle)), [false, false, true]);
+        assert_eq!([(); 3].map(|()| memory.fails_again(&bundle, 1)), [false, false, true]);
         memory.refuse(&bundle);
         assert!(memory.is_refused(&bundle));
+        // Each of several mirrors has as many turns.
+        let mut memory = Memory::default();
+        assert_eq!([(); 6].map(|()| memory.fails_again(&bundle, 2)), [false, false, false, false, false, true]);
     }
 }
