@@ -43,6 +43,10 @@ enum Command {
         /// mostly wait.
         #[arg(long, value_name = "LANE")]
         lane: Option<String>,
+        /// Processors of each device. Without it, as many as this machine has for each lane, and at most two: devices that share
+        /// a processor wait for each other's, and need longer than with one.
+        #[arg(long, value_name = "COUNT")]
+        processors: Option<usize>,
     },
     /// Show a device's main job as a story, with a table at the end.
     Demo,
@@ -61,7 +65,7 @@ pub fn run(args: &Args) -> ExitCode {
     match &args.command {
         Command::Demo => demo::run(&built),
         Command::Bench { out } => bench::run(&built, out),
-        Command::Run { filter, list, fail_fast, lane } => {
+        Command::Run { filter, list, fail_fast, lane, processors } => {
             let lanes: Vec<(&str, Vec<Scenario>)> = LANES
                 .iter()
                 .filter(|(name, _)| lane.as_ref().is_none_or(|lane| lane == name))
@@ -78,8 +82,11 @@ pub fn run(args: &Args) -> ExitCode {
                 eprintln!("qemu-tests: no scenario is named like {filter:?}; see `qemu-tests run --list`");
                 return ExitCode::from(64);
             };
-            let others = others.iter().map(|(lane, _)| Beside::start(&built, lane, args)).collect::<Vec<_>>();
-            let first = scenarios(&built, name, chosen, *fail_fast);
+            let here = std::thread::available_parallelism().map_or(1, usize::from);
+            let processors = processors.unwrap_or((here / lanes.len()).clamp(1, 2));
+            let others =
+                others.iter().map(|(lane, _)| Beside::start(&built, lane, args, processors)).collect::<Vec<_>>();
+            let first = scenarios(&built, name, chosen, *fail_fast, processors);
             // Every lane is waited for, whatever the others came to.
             let failed = others.into_iter().map(Beside::passed).filter(|passed| !passed).count();
             if failed == 0 { first } else { ExitCode::FAILURE }
@@ -95,14 +102,14 @@ struct Beside {
 }
 
 impl Beside {
-    fn start(built: &Built, name: &str, args: &Args) -> Self {
+    fn start(built: &Built, name: &str, args: &Args, processors: usize) -> Self {
         let log = built.folder.join("vm").join(format!("{name}.log"));
         let start = || {
             std::fs::create_dir_all(built.folder.join("vm"))?;
             let out = std::fs::File::create(&log)?;
             let program = std::env::current_exe()?;
             let mut command = own(&program.to_string_lossy());
-            command.arg("--top").arg(&args.top).args(["run", "--lane", name]);
+            command.arg("--top").arg(&args.top).args(["run", "--lane", name, "--processors", &processors.to_string()]);
             if let Command::Run { filter, fail_fast, .. } = &args.command {
                 if !filter.is_empty() {
                     command.args(["--filter", &filter.join(",")]);
@@ -136,7 +143,7 @@ fn wanted(name: &str, filter: &[String]) -> bool {
     filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()))
 }
 
-fn scenarios(built: &Built, lane: &str, chosen: &[Scenario], fail_fast: bool) -> ExitCode {
+fn scenarios(built: &Built, lane: &str, chosen: &[Scenario], fail_fast: bool, processors: usize) -> ExitCode {
     let accel = Accel::detect();
     println!("qemu-tests: {} scenarios of lane {lane}, {}", chosen.len(), accel.name());
     let (mut passed, mut failed) = (0, Vec::new());
@@ -147,6 +154,7 @@ fn scenarios(built: &Built, lane: &str, chosen: &[Scenario], fail_fast: bool) ->
         let mut steps = Steps::new();
         let outcome = match world.take().map_or_else(|| World::create(built, lane, accel), Ok) {
             Ok(mut shared) => {
+                shared.vm.set_processors(processors);
                 let outcome = (scenario.run)(&mut shared, &mut steps);
                 match &outcome {
                     Ok(()) => world = Some(shared),

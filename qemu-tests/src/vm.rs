@@ -57,6 +57,7 @@ pub struct Vm {
     folder: PathBuf,
     image: PathBuf,
     accel: Accel,
+    processors: usize,
     network: Network,
     uefi: Uefi,
     running: Option<Running>,
@@ -88,7 +89,7 @@ impl Vm {
             .args(["--tpm2", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--pcr-banks", "sha256"])
             .args(["--overwrite", "--tpmstate"])
             .arg(&tpm))?;
-        Ok(Self { folder: folder.to_owned(), image, accel, network, uefi, running: None, boots: 0 })
+        Ok(Self { folder: folder.to_owned(), image, accel, processors: 2, network, uefi, running: None, boots: 0 })
     }
 
     /// The folder with the device's files and logs.
@@ -104,6 +105,16 @@ impl Vm {
     /// How the guest is run.
     pub fn accel(&self) -> Accel {
         self.accel
+    }
+
+    /// How many processors it has.
+    pub fn processors(&self) -> usize {
+        self.processors
+    }
+
+    /// Gives it so many, from its next power-on on.
+    pub fn set_processors(&mut self, processors: usize) {
+        self.processors = processors;
     }
 
     /// Whether the device has power.
@@ -348,7 +359,7 @@ impl Vm {
         // Translated, a fifth level of page tables costs a sixth of each boot.
         let cpu = if self.accel == Accel::Kvm { "host" } else { "max,la57=off" };
         add(self.uefi.machine());
-        add(&["-accel", self.accel.argument(), "-cpu", cpu, "-smp", "2", "-m", "1024"]);
+        add(&["-accel", self.accel.argument(), "-cpu", cpu, "-smp", &self.processors.to_string(), "-m", "1024"]);
         add(&["-nodefaults", "-display", "none", "-action", "watchdog=reset"]);
         add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", self.uefi.code())]);
         add(&["-drive", &format!("if=pflash,unit=1,format=raw,file={}", path("vars.fd"))]);

@@ -122,7 +122,9 @@ impl World {
         let network = Network { server: Some(self.server.port()), mirror: Some(self.mirror.port()) };
         let (folder, image, accel) = (self.vm.folder().to_owned(), self.vm.image().to_owned(), self.vm.accel());
         self.vm.power_cut()?;
+        let processors = self.vm.processors();
         self.vm = Vm::create(&folder, &image, accel, network, uefi)?;
+        self.vm.set_processors(processors);
         Ok(())
     }
 
