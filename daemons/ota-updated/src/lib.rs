@@ -203,7 +203,13 @@ pub fn run(args: Result<Args, lexopt::Error>) -> Result<(), Error> {
     lifecycle::refuse_root()?;
     let (config, wanted) = config::load(&folders)?;
     let grants = config.access.resolve().map_err(config::Error::Access)?;
-    let settings = Settings { config, wanted, places: Places::default(), build_time: device::build_time()?, uptime: machine::uptime };
+    let settings = Settings {
+        config,
+        wanted,
+        places: Places::default(),
+        build_time: device::build_time()?,
+        uptime: machine::uptime,
+    };
     let metrics = Registry::new(config::DAEMON);
     let history = settings.places.history.clone();
     let shared = Shared::new(device::id()?, device::board()?.name, history, metrics);

@@ -39,13 +39,20 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
         power_supplies: dir.join("power"),
     };
     let build_time = "2026-01-01T00:00:00Z".parse().unwrap();
-    let settings = Arc::new(Settings { config: Config::default(), wanted: Vec::new(), places, build_time, uptime: || Duration::ZERO });
+    let settings = Arc::new(Settings {
+        config: Config::default(),
+        wanted: Vec::new(),
+        places,
+        build_time,
+        uptime: || Duration::ZERO,
+    });
     let metrics = Registry::in_dir(dir, "ota-updated");
     let history = dir.join("history.json");
     let shared = Arc::new(Shared::new("dev-1".into(), "board".into(), history, metrics));
     let firmware = Firmware::open(&settings, &shared, &Arc::new(AtomicBool::new(false))).unwrap();
     let (sender, commands) = unbounded_channel();
-    (Keeper { firmware, commands, later: VecDeque::new() }, sender)
+    let (gate, orders) = (Arc::default(), std::sync::mpsc::channel().0);
+    (Keeper { firmware, commands, later: VecDeque::new(), gate, orders }, sender)
 }
 
 #[tokio::test(start_paused = true)]
