@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::firmware::Device;
 use common::until;
@@ -137,6 +138,18 @@ fn a_payload_that_is_fetched_when_power_comes_back_is_not_tried_before_the_resta
     until("it is committed", || attempt(&device).is_some_and(|attempt| attempt.outcome == Outcome::Committed));
     device.set_battery(80);
     device.world.supervisor.hold("blinky", 0);
+    device.restart();
+    device.until_kept("1.1.0");
+}
+
+#[test]
+fn a_restart_of_the_daemon_gives_payloads_no_more_time() {
+    let mut device = waiting();
+    device.world.stop();
+    device.world.uptime = || Duration::from_secs(3600);
+    device.start();
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.world.uptime = || Duration::ZERO;
     device.restart();
     device.until_kept("1.1.0");
 }

@@ -15,6 +15,7 @@ use iotwasm_kit::{error, info, report, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+use super::due::Due;
 use super::gate::Gate;
 use super::look::look;
 use super::rauc::{Error, Rauc};
@@ -70,10 +71,11 @@ pub(crate) struct Keeper {
 }
 
 /// What was seen of a wait for the restart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
+    attempt: i64,
     /// Since when nothing but payloads' wishes has stood in the way.
-    due: Option<Instant>,
+    due: Option<Due>,
     /// Everything else allowed the restart once, and the trial of a payload did not. None begins any more until it is had:
     /// else each window could find one under way, and the restart would never come.
     was_put_off: bool,
@@ -234,7 +236,7 @@ impl Keeper {
     /// Waits until the device may be restarted, and has it restarted.
     async fn wait_to_restart(&mut self) -> Next {
         let Some(attempt) = self.attempt() else { return Next::Look };
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiting { attempt, due: None, was_put_off: false };
         self.firmware.shared.set_stage(Some(Stage::Waiting));
         let boots = loop {
             while let Some(command) = self.heard() {
@@ -275,11 +277,12 @@ impl Keeper {
             payloads.find(|payload| payload.hold_s > 0).map(|payload| payload.payload)
         });
         let payloads = Payloads { trials: self.firmware.shared.trials(), hold };
-        let since = waiting.due.map_or(Duration::ZERO, |due| due.elapsed());
+        let since = waiting.due.as_ref().map_or(Duration::ZERO, Due::elapsed);
         let may = rules.may_reboot(since, moment, power, &payloads);
         waiting.was_put_off |= matches!(may, Err(Wait::PayloadTrial));
-        if matches!(may, Ok(()) | Err(Wait::Payload { .. })) {
-            waiting.due.get_or_insert_with(Instant::now);
+        if matches!(may, Ok(()) | Err(Wait::Payload { .. })) && waiting.due.is_none() {
+            let settings = &self.firmware.settings;
+            waiting.due = Some(Due::of(&settings.places.restart_due, waiting.attempt, (settings.uptime)()));
         }
         may
     }

@@ -34,6 +34,7 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
         rauc_config: dir.join("system.conf"),
         reboot: dir.join("reboot"),
         kept: dir.join("kept"),
+        restart_due: dir.join("restart-due"),
         bus: format!("unix:path={}", dir.join("nobody.sock").display()),
         block_devices: dir.join("block"),
         power_supplies: dir.join("power"),

@@ -8,6 +8,7 @@
 
 mod bus;
 pub(crate) mod desk;
+mod due;
 mod gate;
 mod http;
 mod install;

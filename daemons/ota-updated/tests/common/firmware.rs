@@ -123,7 +123,7 @@ pub fn set_up_boot(run: &Path, stage: &Stage) {
     let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
     std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
     std::fs::write(run.join("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
-    for name in ["trial", "kept", "reboot"] {
+    for name in ["trial", "kept", "reboot", "restart-due"] {
         let _ = std::fs::remove_file(run.join(name));
     }
     if stage.booted != stage.first {
