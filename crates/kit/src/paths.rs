@@ -44,6 +44,8 @@ pub const RAUC_CONFIG: &str = "/etc/rauc/system.conf";
 pub const REBOOT: &str = "/run/iotwasm/ota/reboot";
 /// Made by ota-updated, it says that this boot is no trial any more; one without it is ended by a reboot.
 pub const KEPT: &str = "/run/iotwasm/ota/kept";
+/// Made by ota-updated for itself: since when the restart into new firmware has been due in this boot.
+pub const RESTART_DUE: &str = "/run/iotwasm/ota/restart-due";
 /// What requires every unit that must be there before new firmware is kept.
 pub const HEALTH_TARGET: &str = "boot-complete.target";
 /// The system bus, where the environment names no other.

@@ -319,8 +319,8 @@ mod tests {
             ("[firmware]\nwindows = [\"2-4\"]", "2-4"),
             ("[firmware]\nready_within_s = 481", "server_within_s is 1501 s; it must be at most 1500 s"),
             (
-                "[firmware]\nrequire_server = false\nready_within_s = 1200\nconfirmation_s = 481",
-                "confirmation_s is 1681 s",
+                "[firmware]\nrequire_server = false\nready_within_s = 1200\nconfirmation_s = 301",
+                "confirmation_s is 1501 s",
             ),
         ] {
             let err = load_with(&[("etc/ota-updated.toml", text)]).unwrap_err();
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_times_of_a_trial_may_add_up_to_its_whole_length() {
-        for text in ["ready_within_s = 660", "require_server = false\nready_within_s = 1200\nconfirmation_s = 480"] {
+        for text in ["ready_within_s = 480", "require_server = false\nready_within_s = 1200\nconfirmation_s = 300"] {
             load_with(&[("etc/ota-updated.toml", &format!("[firmware]\n{text}"))]).unwrap();
         }
     }

@@ -83,6 +83,8 @@ pub struct Places {
     pub reboot: PathBuf,
     /// To be made when this boot is no trial any more.
     pub kept: PathBuf,
+    /// Since when a restart has been due.
+    pub restart_due: PathBuf,
     /// The system bus.
     pub bus: String,
     /// The kernel's block devices.
@@ -108,6 +110,7 @@ impl Default for Places {
             reboot: paths::REBOOT.into(),
             unordered_boot: paths::UNORDERED_BOOT.into(),
             kept: paths::KEPT.into(),
+            restart_due: paths::RESTART_DUE.into(),
             bus: std::env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_else(|_| paths::SYSTEM_BUS.to_owned()),
             block_devices: paths::BLOCK_DEVICES.into(),
             power_supplies: paths::POWER_SUPPLIES.into(),

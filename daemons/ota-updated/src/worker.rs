@@ -5,7 +5,8 @@
 //! it is told of a withdrawal: there are never two trials of one payload.
 //!
 //! Firmware is installed after the payloads. From then on until it is kept or undone, a thread of its own looks after it, and
-//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round. Only
+//! the worker installs nothing: a trial of firmware must not be disturbed by one of a payload, nor the other way round. But
+//! while its restart waits for a window or for power, which may take a week, payloads are installed and tried as ever; and
 //! when that thread could not go on, and no firmware is in its trial, a check does the payloads first.
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub enum Order {
         /// Why it could not go on, if so.
         error: Option<String>,
     },
+    /// The firmware's thread waits for a window or for power, and payloads may be tried meanwhile.
+    FirmwareWaits,
     /// The firmware's thread has ended.
     FirmwareEnded,
     /// Leave, at the next safe point.
@@ -155,6 +158,11 @@ impl Worker {
                         next = Instant::now();
                     }
                 }
+                Order::FirmwareWaits => {
+                    if self.firmware_waits() {
+                        next = Instant::now();
+                    }
+                }
                 Order::FirmwareEnded => {
                     if self.firmware_ended() {
                         next = Instant::now();
@@ -204,10 +212,14 @@ impl Worker {
         self.firmware.take_up();
     }
 
-    /// Gives a payload to a thread of its own, which carries its trial or sees to it that the right slot runs.
-    fn look_after(&mut self, slots: Slots) {
+    /// Gives a payload to a thread of its own, which carries its trial or sees to it that the right slot runs. False if its
+    /// trial must wait until the firmware's is over.
+    fn look_after(&mut self, slots: Slots) -> bool {
         let id = slots.id().to_owned();
         let is_trial = slots.state().trial().is_some();
+        if is_trial && !self.firmware.begin_trial() {
+            return false;
+        }
         let in_use = slots.state().trial().map(|(slot, ..)| slot).or(slots.state().committed().map(|(slot, _)| slot));
         let manifest = in_use.and_then(|slot| slots.manifest(slot));
         let health = manifest.as_ref().map_or_else(Health::default, |m| m.health.clone());
@@ -236,14 +248,17 @@ impl Worker {
             });
         match spawned {
             Ok(thread) => {
-                if is_trial {
-                    self.shared.trial_begins();
-                }
                 self.trials.insert(id, Running { commands, thread, is_trial, passed_over: false });
             }
             // What is on the disk stays as it is, and the next check tries again.
-            Err(err) => error!("could not look after {id}: {err}"),
+            Err(err) => {
+                error!("could not look after {id}: {err}");
+                if is_trial {
+                    self.shared.trial_ends();
+                }
+            }
         }
+        true
     }
 
     /// Whether a check passed this payload over meanwhile, so that another is due.
@@ -266,17 +281,24 @@ impl Worker {
     }
 
     /// Whether a check is due: payloads were passed over meanwhile.
+    fn firmware_waits(&mut self) -> bool {
+        self.take_up_trials();
+        self.firmware.waits()
+    }
+
+    /// Whether a check is due: payloads were passed over meanwhile.
     fn firmware_ended(&mut self) -> bool {
         let is_over = self.firmware.ended();
-        // Trials of payloads that waited for it are taken up by the next check; without a repository there is none.
-        let may_try = self.firmware.is_quiet() && !self.firmware.is_trial_boot();
-        if self.settings.config.repositories.is_empty() && may_try {
-            self.take_up_trials();
-        }
+        self.take_up_trials();
         is_over
     }
 
+    /// Trials of payloads that waited for the firmware are taken up by the next check; without a repository there is none.
     fn take_up_trials(&mut self) {
+        let may_try = self.firmware.is_quiet() && !self.firmware.is_trial_boot();
+        if !self.settings.config.repositories.is_empty() || !may_try {
+            return;
+        }
         let settings = Arc::clone(&self.settings);
         for wanted in &settings.wanted {
             if !self.trials.contains_key(wanted.id.as_str())
@@ -331,6 +353,9 @@ impl Worker {
                 Order::Ended { payload, error } => {
                     self.ended(&payload, error);
                 }
+                Order::FirmwareWaits => {
+                    self.firmware_waits();
+                }
                 Order::FirmwareEnded => {
                     self.firmware_ended();
                 }
@@ -380,7 +405,8 @@ impl Worker {
         }
         self.installer.drop_other_downloads(&plans);
         for plan in plans {
-            if self.quit.load(Ordering::Relaxed) {
+            // The firmware's restart may have become due while another payload was fetched.
+            if self.quit.load(Ordering::Relaxed) || !self.firmware.may_install_payloads() {
                 break;
             }
             let attempt = Attempt {
@@ -393,7 +419,10 @@ impl Worker {
             match self.installer.install(plan) {
                 Ok(slots) => {
                     self.shared.set_payload(slots.info());
-                    self.look_after(slots);
+                    if !self.look_after(slots) {
+                        let message = "installed; its trial waits until the firmware's is over".to_owned();
+                        self.shared.update(number, |attempt| attempt.message = message);
+                    }
                 }
                 Err(Failure { outcome, message }) => {
                     if outcome == Outcome::Installing {

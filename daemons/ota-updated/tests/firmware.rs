@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::bus::Script;
@@ -264,6 +265,55 @@ fn a_restart_waits_for_the_trial_of_a_payload_and_none_begins_meanwhile() {
 }
 
 #[test]
+fn no_trial_of_a_payload_begins_in_that_of_firmware() {
+    let mut device = in_trial("1.1.0", |device| device.world.config.firmware.confirmation_s = 600);
+    let begun = device.count_trials();
+    device.world.repo.release("blinky", "1.1.0");
+    for _ in 0..3 {
+        device.world.check();
+    }
+    assert_eq!(device.world.supervisor.runs("blinky").unwrap().0, "1.0.0");
+    assert!(matches!(device.state().state(), State::Trial { .. }));
+    device.world.stop();
+    device.world.config.firmware.confirmation_s = 1;
+    device.start();
+    device.until_kept("1.1.0");
+    device.world.until_committed("1.1.0");
+    assert_eq!(begun.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_trial_of_a_payload_that_a_power_cut_ended_goes_on_after_that_of_firmware() {
+    let mut device = Device::new();
+    device.world.repo.release("blinky", "1.0.0");
+    device.start();
+    device.world.until_committed("1.0.0");
+    device.world.stop();
+    device.world.config.confirmation_min_s = 3600;
+    device.world.repo.release("blinky", "1.1.0");
+    device.start();
+    until("the payload is tried", || device.world.supervisor.runs("blinky").is_some_and(|(.., is_trial)| is_trial));
+    device.world.repo.release_firmware("1.1.0");
+    until("firmware waits", || device.info().waiting_for == "the trial of a payload");
+    device.reset();
+    let begun = device.count_trials();
+    device.world.config.confirmation_min_s = 0;
+    device.world.config.firmware.confirmation_s = 600;
+    device.start();
+    for _ in 0..3 {
+        device.world.check();
+    }
+    assert!(device.world.state().trial().is_some());
+    assert_eq!(device.world.supervisor.runs("blinky").unwrap().0, "1.0.0");
+    device.world.stop();
+    device.world.config.firmware.confirmation_s = 1;
+    device.start();
+    device.until_kept("1.1.0");
+    device.world.until_committed("1.1.0");
+    assert_eq!(begun.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn a_restart_waits_for_a_payload_that_asks_for_it_and_not_for_ever() {
     let mut device = Device::new();
     device.world.config.firmware.delay_max_s = 2;
@@ -282,15 +332,12 @@ fn a_restart_waits_for_a_payload_that_asks_for_it_and_not_for_ever() {
 #[test]
 fn a_low_battery_and_a_closed_window_put_it_off() {
     let mut device = Device::new();
-    let battery = device.run("power/BAT0");
-    std::fs::create_dir(&battery).unwrap();
-    std::fs::write(battery.join("type"), "Battery\n").unwrap();
-    std::fs::write(battery.join("capacity"), "12\n").unwrap();
+    device.set_battery(12);
     device.world.repo.release_firmware("1.1.0");
     device.start();
     until("it waits", || device.info().waiting_for.contains("the battery has 12 %, and 30 % are needed"));
     assert!(device.attempts().is_empty() && device.calls("install") == 0);
-    std::fs::write(battery.join("capacity"), "80\n").unwrap();
+    device.set_battery(80);
     device.restart();
     device.until_kept("1.1.0");
 }
@@ -441,6 +488,7 @@ fn a_trial_of_what_says_another_version_is_undone() {
 #[test]
 fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     let mut device = Device::new();
+    device.world.config.poll_interval_s = 86_400;
     device.stage.lock().unwrap().next = Some(Slot::B);
     device.set_unit("capd.service", "failed");
     device.reset();
@@ -455,6 +503,11 @@ fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     device.world.check();
     assert_eq!(device.calls("install"), 0);
     assert!(!device.run("kept").exists() && !device.run("reboot").exists());
+    // Nor is a payload installed in such a boot, even when nothing is under way.
+    device.world.repo.release("blinky", "1.0.0");
+    until("it is left alone", || device.world.shared().status().activity == "idle");
+    device.world.check();
+    assert!(device.world.attempts().is_empty());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use iotwasm_kit::{error, warn};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Firmware;
+use super::gate::Gate;
 use super::install::{Memory, is_withdrawn};
 use super::keeper::{Command, Keeper};
 use crate::Settings;
@@ -34,7 +35,7 @@ pub(crate) struct Desk {
     memory: Memory,
     /// The last thread left although there was more to do: RAUC, the bootloader or the disk could not do what was asked.
     is_stuck: bool,
-    /// A check passed payloads over for the thread's sake.
+    /// Payloads were passed over for the thread's sake.
     passed_over: bool,
 }
 
@@ -51,6 +52,7 @@ enum Side {
         compatible: String,
         bundle: Option<Bundle>,
         commands: UnboundedSender<Command>,
+        gate: Arc<Gate>,
         thread: JoinHandle<Firmware>,
     },
 }
@@ -94,9 +96,41 @@ impl Desk {
         self.side = firmware.map_or(Side::Nobody, |here| Side::Here(Box::new(here)));
     }
 
-    /// Whether nothing is under way: only then payloads may be installed and tried.
+    /// Whether nothing is under way, or what is waits for its window or for power, which may take a week: only then payloads
+    /// may be installed and tried.
     pub(crate) fn is_quiet(&self) -> bool {
-        !matches!(self.side, Side::There { .. })
+        match &self.side {
+            Side::Nobody | Side::Here(_) => true,
+            Side::There { gate, .. } => gate.is_open(),
+        }
+    }
+
+    /// Counts a trial of a payload that is about to begin; whether it may, for the firmware's thread may just have come to
+    /// its restart.
+    pub(crate) fn begin_trial(&mut self) -> bool {
+        let count = || self.shared.trial_begins();
+        let may_begin = match &self.side {
+            Side::Nobody | Side::Here(_) => {
+                count();
+                true
+            }
+            Side::There { gate, .. } => gate.pass(count),
+        };
+        self.passed_over |= !may_begin;
+        may_begin
+    }
+
+    /// Whether a check may go on to install payloads.
+    pub(crate) fn may_install_payloads(&mut self) -> bool {
+        let may_install = self.is_quiet();
+        self.passed_over |= !may_install;
+        may_install
+    }
+
+    /// The firmware waits for its window or for power from now on; whether a check is due for the payloads that were passed
+    /// over.
+    pub(crate) fn waits(&mut self) -> bool {
+        std::mem::take(&mut self.passed_over)
     }
 
     /// Whether this boot is a trial of what runs.
@@ -147,7 +181,14 @@ impl Desk {
         let (compatible, bundle) = (firmware.compatible().to_owned(), firmware.bundle().cloned());
         let is_trial_boot = firmware.is_trial_boot();
         let farewell = Farewell(self.orders.clone());
-        let keeper = Keeper { firmware, commands: receiver, later: VecDeque::new() };
+        let gate = Arc::new(Gate::default());
+        let keeper = Keeper {
+            firmware,
+            commands: receiver,
+            later: VecDeque::new(),
+            gate: Arc::clone(&gate),
+            orders: self.orders.clone(),
+        };
         let spawned =
             std::thread::Builder::new().name("firmware".to_owned()).stack_size(TRIAL_STACK).spawn(move || {
                 // The whole of it: its end is what counts.
@@ -155,7 +196,7 @@ impl Desk {
                 keeper.run()
             });
         match spawned {
-            Ok(thread) => self.side = Side::There { is_trial_boot, compatible, bundle, commands, thread },
+            Ok(thread) => self.side = Side::There { is_trial_boot, compatible, bundle, commands, gate, thread },
             // What is on the disk stays as it is, and the next check tries again.
             Err(err) => {
                 error!("could not look after the firmware: {err}");

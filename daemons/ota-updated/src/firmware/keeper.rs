@@ -1,9 +1,11 @@
 //! Carries firmware from its installation through its restart and its trial to being kept or undone: does what
 //! [`super::trial`], [`super::when`] and the state of the slots say, against the disk, the bus and the supervisor. Runs on a
 //! thread of its own for as long as that takes; while it runs it alone owns the firmware's state, and the worker installs
-//! nothing.
+//! nothing, unless the restart waits for what payloads cannot do anything about: see [`super::gate`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use iotwasm_api::Reason;
@@ -13,6 +15,8 @@ use iotwasm_kit::{error, info, report, warn};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
+use super::due::Due;
+use super::gate::Gate;
 use super::look::look;
 use super::rauc::{Error, Rauc};
 use super::systemd::Systemd;
@@ -21,6 +25,7 @@ use super::when::{Payloads, Wait};
 use super::{Firmware, machine};
 use crate::shared::Stage;
 use crate::supervisor::Supervisor;
+use crate::worker::Order;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -59,6 +64,21 @@ pub(crate) struct Keeper {
     pub(crate) commands: UnboundedReceiver<Command>,
     /// What it had to say while there was no time for it.
     pub(crate) later: VecDeque<Command>,
+    /// Open while trials of payloads may begin.
+    pub(crate) gate: Arc<Gate>,
+    /// What the worker is told.
+    pub(crate) orders: Sender<Order>,
+}
+
+/// What was seen of a wait for the restart.
+#[derive(Debug)]
+struct Waiting {
+    attempt: i64,
+    /// Since when nothing but payloads' wishes has stood in the way.
+    due: Option<Due>,
+    /// Everything else allowed the restart once, and the trial of a payload did not. None begins any more until it is had:
+    /// else each window could find one under way, and the restart would never come.
+    was_put_off: bool,
 }
 
 impl Keeper {
@@ -216,9 +236,7 @@ impl Keeper {
     /// Waits until the device may be restarted, and has it restarted.
     async fn wait_to_restart(&mut self) -> Next {
         let Some(attempt) = self.attempt() else { return Next::Look };
-        // When nothing but payloads' wishes stood in the way for the first time.
-        let mut due: Option<Instant> = None;
-        let reader = Supervisor::at(&self.firmware.settings.places.supervisor);
+        let mut waiting = Waiting { attempt, due: None, was_put_off: false };
         self.firmware.shared.set_stage(Some(Stage::Waiting));
         let boots = loop {
             while let Some(command) = self.heard() {
@@ -228,19 +246,7 @@ impl Keeper {
                     Command::Quit => return Next::Leave,
                 }
             }
-            // A supervisor that is not there delays nothing.
-            let hold = reader.status().await.ok().and_then(|status| {
-                let mut payloads = status.payloads.into_iter();
-                payloads.find(|payload| payload.hold_s > 0).map(|payload| payload.payload)
-            });
-            let payloads = Payloads { trials: self.firmware.shared.trials(), hold };
-            let power = machine::power(&self.firmware.settings.places.power_supplies);
-            let since = due.map_or(Duration::ZERO, |due| due.elapsed());
-            let may = self.firmware.rules().may_reboot(since, machine::moment(), power, &payloads);
-            if matches!(may, Ok(()) | Err(Wait::Payload { .. })) {
-                due.get_or_insert_with(Instant::now);
-            }
-            match may {
+            match self.may_restart(&mut waiting).await {
                 Ok(()) => break self.spend_boot(),
                 Err(wait) => self.firmware.wait_for(wait.to_string()),
             }
@@ -256,6 +262,39 @@ impl Keeper {
         let Some(boots) = boots else { return Next::Leave };
         self.firmware.tell(attempt, format!("restarting into it; {boots} more boots left"));
         self.restart().await
+    }
+
+    /// Whether the device may be restarted now. Payloads are tried as long as that is up to the window or to power.
+    async fn may_restart(&mut self, waiting: &mut Waiting) -> Result<(), Wait> {
+        let (rules, moment) = (self.firmware.rules(), machine::moment());
+        let power = machine::power(&self.firmware.settings.places.power_supplies);
+        // Before trials are counted: none may begin between that and the restart.
+        self.let_payloads(rules.may_install(moment, power).is_err() && !waiting.was_put_off);
+        // A supervisor that is not there delays nothing.
+        let status = Supervisor::at(&self.firmware.settings.places.supervisor).status().await.ok();
+        let hold = status.and_then(|status| {
+            let mut payloads = status.payloads.into_iter();
+            payloads.find(|payload| payload.hold_s > 0).map(|payload| payload.payload)
+        });
+        let payloads = Payloads { trials: self.firmware.shared.trials(), hold };
+        let since = waiting.due.as_ref().map_or(Duration::ZERO, Due::elapsed);
+        let may = rules.may_reboot(since, moment, power, &payloads);
+        waiting.was_put_off |= matches!(may, Err(Wait::PayloadTrial));
+        if matches!(may, Ok(()) | Err(Wait::Payload { .. })) && waiting.due.is_none() {
+            let settings = &self.firmware.settings;
+            waiting.due = Some(Due::of(&settings.places.restart_due, waiting.attempt, (settings.uptime)()));
+        }
+        may
+    }
+
+    /// Lets trials of payloads begin, or none any more.
+    fn let_payloads(&self, may_try: bool) {
+        if !may_try {
+            self.gate.shut();
+        } else if self.gate.open() {
+            // A worker that has left tries nothing anyway.
+            let _ = self.orders.send(Order::FirmwareWaits);
+        }
     }
 
     /// Writes down that a boot is spent, unless it was before.

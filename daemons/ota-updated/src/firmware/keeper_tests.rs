@@ -35,6 +35,7 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
         rauc_config: dir.join("system.conf"),
         reboot: dir.join("reboot"),
         kept: dir.join("kept"),
+        restart_due: dir.join("restart-due"),
         bus: format!("unix:path={}", dir.join("nobody.sock").display()),
         block_devices: dir.join("block"),
         power_supplies: dir.join("power"),
@@ -52,7 +53,8 @@ fn keeper(dir: &std::path::Path) -> (Keeper, UnboundedSender<Command>) {
     let shared = Arc::new(Shared::new("dev-1".into(), "board".into(), history, metrics));
     let firmware = Firmware::open(&settings, &shared, &Arc::new(AtomicBool::new(false))).unwrap();
     let (sender, commands) = unbounded_channel();
-    (Keeper { firmware, commands, later: VecDeque::new() }, sender)
+    let (gate, orders) = (Arc::default(), std::sync::mpsc::channel().0);
+    (Keeper { firmware, commands, later: VecDeque::new(), gate, orders }, sender)
 }
 
 #[tokio::test(start_paused = true)]

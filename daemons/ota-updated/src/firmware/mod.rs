@@ -3,10 +3,13 @@
 //! Pure core: [`trial`] (what a trial needs to be kept), [`when`] (when a restart may be), and the choice of a release and
 //! the state of the slots, which are `iotwasm-firmware`'s. Edges around it: [`machine`] (what the device says), [`store`]
 //! (the file), `rauc` and `systemd` (the bus), `relay` (the bundle's way). `desk` is the worker's end, and `install` runs on its
-//! thread; `keeper` is a thread of its own from the moment that something waits for a restart until it is kept or undone.
+//! thread; `keeper` is a thread of its own from the moment that something waits for a restart until it is kept or undone; `gate`
+//! keeps its restart and trials of payloads apart.
 
 mod bus;
 pub(crate) mod desk;
+mod due;
+mod gate;
 mod http;
 mod install;
 mod keeper;

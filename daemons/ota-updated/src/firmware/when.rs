@@ -163,7 +163,7 @@ pub struct Payloads {
 }
 
 impl Rules {
-    /// Whether firmware may be installed now.
+    /// Whether firmware may be installed now: nothing but payloads may still keep it from its restart.
     pub fn may_install(&self, moment: Moment, power: Power) -> Result<(), Wait> {
         if let (false, Some(battery)) = (power.mains, power.battery)
             && battery < self.minimum_battery

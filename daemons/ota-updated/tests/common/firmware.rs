@@ -1,6 +1,7 @@
 //! Firmware releases and a device whose restarts the test plays: slot, marker and version are what the bootloader makes them.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use iotwasm_api::ota::{Attempt, FirmwareInfo, Level, Outcome};
@@ -122,7 +123,7 @@ pub fn set_up_boot(run: &Path, stage: &Stage) {
     let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
     std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
     std::fs::write(run.join("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
-    for name in ["trial", "unordered", "kept", "reboot"] {
+    for name in ["trial", "unordered", "kept", "reboot", "restart-due"] {
         let _ = std::fs::remove_file(run.join(name));
     }
     if stage.booted != stage.first {
@@ -241,5 +242,25 @@ impl Device {
         let mut stage = self.stage.lock().unwrap();
         let start = stage.units.get(name).map_or(1, |(_, start)| start + 1);
         stage.units.insert(name.into(), (state.into(), start));
+    }
+
+    /// Nothing supplies it but a battery, with so much charge in percent.
+    pub fn set_battery(&self, percent: u8) {
+        let battery = self.run("power/BAT0");
+        std::fs::create_dir_all(&battery).unwrap();
+        std::fs::write(battery.join("type"), "Battery\n").unwrap();
+        std::fs::write(battery.join("capacity"), format!("{percent}\n")).unwrap();
+    }
+
+    /// Counts trials of payloads that begin from now on in a trial boot.
+    pub fn count_trials(&self) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (counted, kept) = (Arc::clone(&count), self.run("kept"));
+        self.world.supervisor.stage.lock().unwrap().hook = Some(Arc::new(move |call: &str| {
+            if call.starts_with("start ") && call.ends_with(" true") && !kept.exists() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+        count
     }
 }

@@ -186,6 +186,7 @@ pub fn settings(dir: &Path, data: &Path, config: &Config, wanted: &[&str]) -> Se
             rauc_config: dir.join("run/system.conf"),
             reboot: dir.join("run/reboot"),
             kept: dir.join("run/kept"),
+            restart_due: dir.join("run/restart-due"),
             bus: format!("unix:path={}", dir.join("bus.sock").display()),
             block_devices: dir.join("run/block"),
             power_supplies: dir.join("run/power"),
