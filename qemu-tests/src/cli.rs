@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::accel::Accel;
 use crate::error::chain;
 use crate::repo::Built;
-use crate::scenarios::{LANES, Scenario};
+use crate::scenarios::{LANES, LONG, Scenario};
 use crate::steps::{Steps, table};
 use crate::vm::own;
 use crate::world::World;
@@ -68,7 +68,10 @@ pub fn run(args: &Args) -> ExitCode {
         Command::Run { filter, list, fail_fast, lane, processors } => {
             let lanes: Vec<(&str, Vec<Scenario>)> = LANES
                 .iter()
-                .filter(|(name, _)| lane.as_ref().is_none_or(|lane| lane == name))
+                .filter(|(name, _)| match lane {
+                    Some(lane) => lane == name,
+                    None => *name != LONG || !filter.is_empty() || *list,
+                })
                 .map(|(name, all)| (*name, all.iter().copied().filter(|s| wanted(s.name, filter)).collect()))
                 .filter(|(_, chosen): &(_, Vec<Scenario>)| !chosen.is_empty())
                 .collect();
