@@ -41,7 +41,7 @@ pub const LANES: [(&str, &[Scenario]); 3] = [("run", PAYLOADS), ("firmware", FIR
 /// The lane that runs only when it is asked for, or one of its scenarios.
 pub const LONG: &str = "long";
 
-/// The device, its payloads and what they may do; last what firmware it does not take, or not yet.
+/// The device, its payloads and what they may do; last what firmware it does not take.
 const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
@@ -76,12 +76,17 @@ const PAYLOADS: &[Scenario] = &[
     crash::POWER_CUTS,
     storage::ALTERED,
     firmware_refused::REFUSED,
-    firmware_when::WHEN,
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
-const FIRMWARE: &[Scenario] =
-    &[firmware::UPDATE, firmware::UNWELL, firmware::MISSING_DRIVER, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
+const FIRMWARE: &[Scenario] = &[
+    firmware_when::WHEN,
+    firmware::UPDATE,
+    firmware::UNWELL,
+    firmware::MISSING_DRIVER,
+    firmware::POWER_CUTS,
+    secure_boot::SECURE_BOOT,
+];
 
 /// What takes longer than an integrator's CI may.
 const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS];
