@@ -84,9 +84,8 @@ const FIRMWARE: &[Scenario] = &[
     firmware::UPDATE,
     firmware::UNWELL,
     firmware::MISSING_DRIVER,
-    firmware::POWER_CUTS,
     secure_boot::SECURE_BOOT,
 ];
 
 /// What takes longer than an integrator's CI may.
-const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS];
+const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS, firmware::POWER_CUTS];
