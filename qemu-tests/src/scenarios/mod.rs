@@ -79,13 +79,8 @@ const PAYLOADS: &[Scenario] = &[
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
-const FIRMWARE: &[Scenario] = &[
-    firmware_when::WHEN,
-    firmware::UPDATE,
-    firmware::UNWELL,
-    firmware::MISSING_DRIVER,
-    secure_boot::SECURE_BOOT,
-];
+const FIRMWARE: &[Scenario] =
+    &[firmware_when::WHEN, firmware::UPDATE, firmware::UNWELL, firmware::MISSING_DRIVER, secure_boot::SECURE_BOOT];
 
 /// What takes longer than an integrator's CI may.
 const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS, firmware::POWER_CUTS];
