@@ -160,6 +160,18 @@ pub struct FirmwareInfo {
     pub rejected: Vec<String>,
 }
 
+impl FirmwareInfo {
+    /// That this version was undone, if it was: there is nothing to wait for any more.
+    pub fn undone(&self, version: &str) -> Option<Error> {
+        let of_it = self.rejected.iter().find(|release| release.split(' ').next() == Some(version))?;
+        Some(Error::Step {
+            step: format!("firmware {version}"),
+            expected: "committed".to_owned(),
+            seen: format!("undone: {of_it}"),
+        })
+    }
+}
+
 /// A payload as the update daemon knows it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PayloadInfo {
@@ -394,16 +406,20 @@ impl Vm {
         })
     }
 
-    /// Waits until that firmware runs and is committed, over any number of boots; gives its slot.
+    /// Waits until that firmware runs and is committed, over any number of boots; gives its slot. An error at once if the
+    /// device has undone it.
     pub fn wait_firmware(&mut self, version: &str) -> Result<String> {
         until(&format!("firmware {version} committed"), FIRMWARE_LIMIT, || {
             let status: OtaStatus = self.glance_call("GetStatus", &json!({}))?;
             let Some(firmware) = status.firmware else { return Ok(Look::NotYet("no firmware".into())) };
+            if let Some(undone) = firmware.undone(version) {
+                return Ok(Look::Is(Err(undone)));
+            }
             let seen =
                 format!("{} {} in slot {}; {}", firmware.version, firmware.state, firmware.slot, status.activity);
             let good = firmware.version == version && firmware.state == "committed" && status.activity != "rebooting";
-            Ok(if good { Look::Is(firmware.slot) } else { Look::NotYet(seen) })
-        })
+            Ok(if good { Look::Is(Ok(firmware.slot)) } else { Look::NotYet(seen) })
+        })?
     }
 
     /// A call to the update daemon of a device that may restart at any time.

@@ -170,6 +170,8 @@ impl World {
             text.push('\n');
         }
         if self.vm.is_on() {
+            let history = self.vm.run(&["iotwasm", "device", "history"]).unwrap_or_else(|e| e.to_string());
+            text.push_str(&format!("--- history\n{history}"));
             for unit in UNITS {
                 let journal = self.vm.journal(unit, 60).unwrap_or_else(|e| e.to_string());
                 text.push_str(&format!("--- journal of {unit}\n{journal}"));

@@ -1,7 +1,9 @@
 /* The counter, in C: it keeps its count in a directory that survives restarts and updates. */
+#define _POSIX_C_SOURCE 200809L /* fileno, fsync */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "iotwasm.h"
 
@@ -14,8 +16,9 @@ static int save(void) {
     FILE *file = fopen(COUNT_NEW, "w");
     if (file == NULL) return -1;
     int written = fprintf(file, "%lu\n", count);
-    /* fclose writes what is still buffered: only then is it known whether it went through. */
-    if (fclose(file) != 0 || written < 0) return -1;
+    /* On the disk before it has its name: else a power cut may leave the name with nothing behind it. */
+    int kept = written < 0 || fflush(file) != 0 || fsync(fileno(file)) != 0 ? -1 : 0;
+    if (fclose(file) != 0 || kept != 0) return -1;
     return rename(COUNT_NEW, COUNT);
 }
 

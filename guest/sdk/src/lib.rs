@@ -52,6 +52,8 @@ pub mod restart;
 pub mod self_test;
 pub mod sensors;
 pub mod spi;
+#[cfg(feature = "std")]
+pub mod storage;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod wait;

@@ -391,13 +391,16 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
 fn wait_for_phase(vm: &mut Vm, next: &str, phase: &'static str) -> Result<&'static str> {
     until(&format!("the update to be in the phase {phase}"), FIRMWARE_LIMIT, || {
         let status = vm.glance_call::<OtaStatus>("GetStatus", &json!({}))?;
+        if let Some(undone) = status.firmware.as_ref().and_then(|firmware| firmware.undone(next)) {
+            return Ok(Look::Is(Err(undone)));
+        }
         Ok(match status.activity.as_str() {
-            "installing_firmware" if phase == INSTALLING => Look::Is(INSTALLING),
-            "rebooting" => Look::Is(FIRST_BOOT),
-            _ if runs(&status, next) => Look::Is(FIRST_BOOT),
+            "installing_firmware" if phase == INSTALLING => Look::Is(Ok(INSTALLING)),
+            "rebooting" => Look::Is(Ok(FIRST_BOOT)),
+            _ if runs(&status, next) => Look::Is(Ok(FIRST_BOOT)),
             other => Look::NotYet(other.to_owned()),
         })
-    })
+    })?
 }
 
 fn runs(status: &OtaStatus, version: &str) -> bool {

@@ -5,12 +5,10 @@ use core::time::Duration;
 use std::fs;
 use std::io::ErrorKind;
 
-use iotwasm_guest::{Failure, Payload, Wait, fail, health, info, payload, wait, warn};
+use iotwasm_guest::{Failure, Payload, Wait, fail, health, info, payload, storage, wait, warn};
 
 /// The manifest shows us one directory of the device here.
 const COUNT: &str = "/state/count";
-/// A half-written file never takes the place of a whole one: write beside it, then rename.
-const COUNT_NEW: &str = "/state/count.new";
 /// How often it counts. Well below the manifest's heartbeat of 10 s.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -57,8 +55,7 @@ impl Payload for Counter {
 
 impl Counter {
     fn save(&self) -> std::io::Result<()> {
-        fs::write(COUNT_NEW, self.count.to_string())?;
-        fs::rename(COUNT_NEW, COUNT)
+        storage::replace(COUNT, self.count.to_string())
     }
 }
 
