@@ -27,7 +27,7 @@ compat: ## the engine's binding against the newest WasmEdge that Debian has
 	IOTWASM_SUITE=testing IOTWASM_PACKAGES="build-essential pkg-config libwasmedge-dev ca-certificates" \
 	  CARGO_TARGET_DIR=/cache/target-testing $(IN) cargo test --locked -p iotwasm-wasmedge
 
-soak: binaries guests image ## the long one: every dead end of a firmware, many power cuts, fuzzing
+soak: binaries guests image ## the long one: many power cuts, a firmware that hangs in its initrd, fuzzing
 	$(IN) $(Q) run --lane long
 	$(IN) env IOTWASM_POWER_CUTS=$${IOTWASM_POWER_CUTS:-200} $(Q) run --filter power
 	$(IN) fuzz/run $${IOTWASM_FUZZ_SECONDS:-600}

@@ -253,6 +253,13 @@ fn missing_driver(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("and with it the payload", "1.0.0 running, healthy", || vm.wait_running(payload, "1.0.0"))
 }
 
+/// Where an ESP has its kernel image: the only file in it, in one piece.
+pub(super) fn uki_offset(esp: &[u8]) -> Result<usize> {
+    let sectors = esp.windows(2).step_by(512);
+    let found = sectors.enumerate().find(|(_, head)| head == b"MZ").map(|(sector, _)| sector * 512);
+    found.ok_or_else(|| Error::Unreadable { what: "an ESP", text: "it has no kernel image".into() })
+}
+
 /// How often that version was booted, as the boots tell.
 pub(super) fn boots_of(vm: &mut Vm, version: &str) -> Result<usize> {
     let log = vm.sh("cat /data/qemu-tests/boots 2>/dev/null || true")?;
@@ -267,8 +274,7 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
     let other = if world.vm.firmware()?.slot == "a" { "b" } else { "a" };
     let esp = world.built.firmware(next).join("esp.img");
     let image = fs::read(&esp).map_err(Error::file("read", &esp))?;
-    let uki =
-        image.windows(4).step_by(512).position(|head| head == b"MZ\x90\0" || &head[..2] == b"MZ").unwrap_or(0) * 512;
+    let uki = uki_offset(&image)?;
     // Close before the end of the data: the daemons. Behind the data: the superblock of the tree of hashes.
     let (daemons, tree) = (release.verity.hash_offset - 1_200 * 1024, release.verity.hash_offset);
     let faults = format!(

@@ -6,6 +6,7 @@ pub(crate) mod capabilities;
 pub(crate) mod crash;
 pub(crate) mod defective;
 pub(crate) mod firmware;
+mod firmware_hang;
 mod firmware_refused;
 mod firmware_when;
 pub(crate) mod forge;
@@ -41,7 +42,7 @@ pub const LANES: [(&str, &[Scenario]); 3] = [("run", PAYLOADS), ("firmware", FIR
 /// The lane that runs only when it is asked for, or one of its scenarios.
 pub const LONG: &str = "long";
 
-/// The device, its payloads and what they may do; last what firmware it does not take.
+/// The device, its payloads and what they may do; last some of the firmware's, for lanes of about one length.
 const PAYLOADS: &[Scenario] = &[
     boot::VERIFIED_BOOT,
     peripherals::PERIPHERALS,
@@ -76,11 +77,13 @@ const PAYLOADS: &[Scenario] = &[
     crash::POWER_CUTS,
     storage::ALTERED,
     firmware_refused::REFUSED,
+    firmware_when::WHEN,
+    firmware::UNWELL,
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
 const FIRMWARE: &[Scenario] =
-    &[firmware_when::WHEN, firmware::UPDATE, firmware::UNWELL, firmware::MISSING_DRIVER, secure_boot::SECURE_BOOT];
+    &[firmware::UPDATE, firmware::DEAD_ENDS, firmware::MISSING_DRIVER, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
 
 /// What takes longer than an integrator's CI may.
-const LONG_ONES: &[Scenario] = &[firmware::DEAD_ENDS, firmware::POWER_CUTS];
+const LONG_ONES: &[Scenario] = &[firmware_hang::INITRD_HANG];

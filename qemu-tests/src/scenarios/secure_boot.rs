@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Scenario;
 use super::boot::{FIRST, IMA_LOG, as_predicted, pcr, release};
-use super::firmware::{boots_of, prepare, settings};
+use super::firmware::{boots_of, prepare, settings, uki_offset};
 use super::forge::{Forged, strangers_keys};
 use crate::error::{Error, Result};
 use crate::repo::Repo;
@@ -19,7 +19,7 @@ use crate::world::{COUNTER, World};
 /// From setup mode to a device that refuses.
 pub(crate) const SECURE_BOOT: Scenario = Scenario {
     name: "secure-boot",
-    about: "keys are enrolled; lockdown, measurements, an update; unsigned, strangers' and revoked images do not start",
+    about: "keys are enrolled; lockdown, measurements, an update; unsigned, strangers', altered and revoked images do not start",
     run: secure_boot,
 };
 
@@ -76,6 +76,7 @@ fn secure_boot(world: &mut World, steps: &mut Steps) -> Result<()> {
     })?;
     locked_down(world, steps)?;
     updated(world, steps, &repo)?;
+    altered(world, steps)?;
     revoked(world, steps)?;
     refused(world, steps, &repo)
 }
@@ -186,6 +187,44 @@ fn refused(world: &mut World, steps: &mut Steps, repo: &Repo) -> Result<()> {
     steps.step("the payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 
+/// A signed image with one other byte: the firmware in the other slot, which was the first.
+fn altered(world: &mut World, steps: &mut Steps) -> Result<()> {
+    let esp = world.built.firmware(FIRST).join("esp.img");
+    let image = fs::read(&esp).map_err(Error::file("read", &esp))?;
+    // Well within the kernel: UEFI reads headers before it looks at a signature.
+    let place = uki_offset(&image)? + (4 << 20);
+    let byte = image[place];
+    let vm = &mut world.vm;
+    let device = format!("/dev/disk/by-partlabel/esp-{}", if vm.firmware()?.slot == "a" { "b" } else { "a" });
+    let write = |vm: &mut Vm, byte: u8| {
+        vm.sh(&format!("printf '\\{byte:03o}' | dd of={device} bs=1 seek={place} conv=notrunc,fsync status=none"))
+            .map(drop)
+    };
+    steps.step(
+        &format!("the signed UKI of firmware {FIRST} is in the other slot"),
+        "the byte that is altered",
+        || {
+            let found = vm.sh(&format!("od -An -tu1 -j {place} -N 1 {device}"))?;
+            Ok(if found.trim() == byte.to_string() { "the byte that is altered".into() } else { found })
+        },
+    )?;
+    let before = refusals(vm)?;
+    steps.must("one byte of it is altered, and the device restarts into it", || {
+        write(vm, !byte)?;
+        boot_other(vm)
+    })?;
+    refused_once(vm, steps, before)?;
+    steps.step("what ran before runs", NEXT, || vm.wait_firmware(NEXT).map(|_| NEXT.into()))?;
+    steps.must("the byte is put back", || write(vm, byte))
+}
+
+/// The other slot is the next to boot, and the device restarts.
+fn boot_other(vm: &mut Vm) -> Result<()> {
+    vm.run(&["rauc", "status", "mark-active", "other"])?;
+    vm.reboot()?;
+    vm.settle().map(drop)
+}
+
 /// A release that the OEM signed with every key and took back for good by an update of dbx: the one in the other slot.
 fn revoked(world: &mut World, steps: &mut Steps) -> Result<()> {
     let uki = world.built.firmware(FIRST).join("uki.efi");
@@ -196,11 +235,7 @@ fn revoked(world: &mut World, steps: &mut Steps) -> Result<()> {
         write_variable(vm, "dbx", DATABASE, true, &update)
     })?;
     let before = refusals(vm)?;
-    steps.must("the other slot is to be booted next, and the device restarts", || {
-        vm.run(&["rauc", "status", "mark-active", "other"])?;
-        vm.reboot()?;
-        vm.settle().map(drop)
-    })?;
+    steps.must("the other slot is to be booted next, and the device restarts", || boot_other(vm))?;
     refused_once(vm, steps, before)?;
     steps.step("firmware that is not revoked runs", NEXT, || vm.wait_firmware(NEXT).map(|_| NEXT.into()))
 }
