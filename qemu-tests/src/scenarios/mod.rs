@@ -79,6 +79,7 @@ const PAYLOADS: &[Scenario] = &[
     firmware_refused::REFUSED,
     firmware_when::WHEN,
     firmware::UNWELL,
+    firmware::MISSING_DRIVER,
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
