@@ -80,8 +80,9 @@ mod tests {
 
     use super::*;
     use crate::Digest;
-    use crate::state::{Blame, Event, FirmwareState, Slot};
+    use crate::state::{Blame, Event, FirmwareState};
     use crate::target::Kind;
+    use iotwasm_values::Slot;
 
     fn version(minor: u64) -> Version {
         Version::new(1, minor, 0)

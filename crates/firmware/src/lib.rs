@@ -6,7 +6,6 @@
 //! Pure: bytes in, values out. Knows no file, no clock, no tool and no signature.
 
 pub mod choice;
-pub mod digest;
 pub mod image;
 pub mod measured;
 #[cfg(feature = "predict")]
@@ -15,5 +14,5 @@ pub mod release;
 pub mod state;
 pub mod target;
 
-pub use digest::Digest;
+pub use iotwasm_values::{Digest, NotADigest, Slot};
 pub use release::{Release, ReleaseError};

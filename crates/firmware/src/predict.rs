@@ -15,9 +15,8 @@ pub use pcr11::{events as pcr11_events, phase_events};
 pub use pe::{Pe, PeError, Section};
 pub use stub::Stub;
 
-use sha2::{Digest as _, Sha256};
+use iotwasm_values::Digest;
 
-use crate::digest::Digest;
 use crate::release::{PHASES, Pcr4, Pcr11, Pcrs};
 
 /// Why a UKI's measurements cannot be predicted.
@@ -73,13 +72,6 @@ pub struct Prediction {
     pub stub: Stub,
     /// The values.
     pub pcrs: Pcrs,
-}
-
-impl Digest {
-    /// The SHA-256 of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self::from_bytes(Sha256::digest(bytes).into())
-    }
 }
 
 /// Predicts PCR 4 and PCR 11 for a UKI that the firmware starts from its first boot option.

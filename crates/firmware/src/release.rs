@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 
+use iotwasm_values::Digest;
 use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
-
-use crate::digest::Digest;
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 1;

@@ -13,11 +13,10 @@
 
 use std::fmt;
 
+use iotwasm_values::{Digest, Slot, shorten};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::digest::Digest;
 
 /// The format that this code writes and the newest that it knows.
 pub const FORMAT: u32 = 1;
@@ -35,60 +34,21 @@ pub const MAX_TEXT: usize = 512;
 /// Longest name of a reason, in bytes.
 pub const MAX_REASON: usize = 64;
 
-/// One of the two firmware slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Slot {
-    /// Slot a.
-    A,
-    /// Slot b.
-    B,
-}
-
-impl Slot {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
-
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
-    /// Its name on the disk and on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::A => "a",
-            Self::B => "b",
-        }
-    }
-
-    /// Its name in the bootloader.
-    #[must_use]
-    pub fn boot_name(self) -> &'static str {
-        match self {
-            Self::A => "slot-a",
-            Self::B => "slot-b",
-        }
-    }
-
-    /// Its name in RAUC.
-    #[must_use]
-    pub fn rauc_name(self) -> &'static str {
-        match self {
-            Self::A => "rootfs.0",
-            Self::B => "rootfs.1",
-        }
+/// The name of a slot in the bootloader.
+#[must_use]
+pub fn boot_name(slot: Slot) -> &'static str {
+    match slot {
+        Slot::A => "slot-a",
+        Slot::B => "slot-b",
     }
 }
 
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// The name of a slot in RAUC.
+#[must_use]
+pub fn rauc_name(slot: Slot) -> &'static str {
+    match slot {
+        Slot::A => "rootfs.0",
+        Slot::B => "rootfs.1",
     }
 }
 
@@ -682,18 +642,6 @@ impl From<FirmwareState> for Raw {
         let FirmwareState { state, rejected, doubts, other, from, format, min_reader, extra } = state;
         Self { format, min_reader, state, rejected, doubts, other, from, extra }
     }
-}
-
-/// The text in one line, cut at a character boundary to at most `max` bytes.
-fn shorten(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if out.len() + c.len_utf8() > max {
-            break;
-        }
-        out.push(if c.is_control() { ' ' } else { c });
-    }
-    out
 }
 
 #[cfg(test)]

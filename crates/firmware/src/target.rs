@@ -7,11 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use iotwasm_values::{Digest, shorten};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::Digest;
 use crate::release::{is_compatible, is_version};
 
 /// The delegated role that signs firmware, and the folder of its targets.
@@ -113,7 +113,7 @@ impl FirmwareTarget {
         rule(target.version == name.version, "version", "is not what the target's name says")?;
         rule(name.part == Part::Bundle, "kind", "belongs to a bundle, and the name is another file's")?;
         if let Some(withdrawn) = &mut target.withdrawn {
-            withdrawn.reason = shorten(&withdrawn.reason);
+            withdrawn.reason = shorten(&withdrawn.reason, MAX_REASON);
         }
         Ok(target)
     }
@@ -122,18 +122,6 @@ impl FirmwareTarget {
     pub fn to_custom(&self) -> Result<Value, serde_json::Error> {
         serde_json::to_value(self)
     }
-}
-
-/// The text in one line of at most [`MAX_REASON`] bytes.
-fn shorten(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if out.len() + c.len_utf8() > MAX_REASON {
-            break;
-        }
-        out.push(if c.is_control() { ' ' } else { c });
-    }
-    out
 }
 
 impl TargetName {

@@ -6,7 +6,6 @@
 
 pub mod check;
 pub mod choice;
-pub mod digest;
 mod disk;
 pub mod id;
 pub mod interfaces;
@@ -22,10 +21,10 @@ pub mod target;
 mod wanted;
 
 pub use check::{Checked, Finding, Policy, Refused, check};
-pub use digest::Digest;
 pub use id::{PayloadId, Vendor};
+pub use iotwasm_values::{Digest, NotADigest, NotASlot, Slot};
 pub use manifest::Manifest;
 pub use pack::{inspect, pack};
-pub use slot::{PayloadState, Release, Slot};
+pub use slot::{PayloadState, Release};
 pub use target::PayloadTarget;
 pub use wanted::Wanted;

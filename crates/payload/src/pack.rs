@@ -1,8 +1,8 @@
 //! Putting a manifest into a module, and telling what a packed module holds.
 
+use iotwasm_values::Digest;
 use serde::Serialize;
 
-use crate::digest::Digest;
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::scan::{self, Item, MemoryShape, Sizes};
 use crate::sections::{HEADER, Section, custom_section, sections};

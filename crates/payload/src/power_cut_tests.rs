@@ -7,10 +7,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::digest::Digest;
+use iotwasm_values::{Digest, Slot};
+
 use crate::disk::Disk;
 use crate::id::PayloadId;
-use crate::slot::{Event, PayloadState, Release, Slot, SlotState};
+use crate::slot::{Event, PayloadState, Release, SlotState};
 use crate::store::{PAYLOAD_FILE, Reader, StoreError, Writer};
 
 type Inode = usize;

@@ -13,12 +13,12 @@
 
 use std::fmt;
 
+use iotwasm_values::{Digest, Slot, shorten};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::digest::Digest;
-use crate::target::{TargetName, shorten};
+use crate::target::TargetName;
 
 /// The format that this code writes and the newest that it knows.
 pub const FORMAT: u32 = 1;
@@ -30,56 +30,6 @@ pub const MAX_BOOTS: u8 = 10;
 pub const MAX_STATE_BYTES: usize = 128 * 1024;
 /// Longest reason kept with a rejected release, in bytes.
 pub const MAX_REASON: usize = 64;
-
-/// One of the two places where a payload can lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Slot {
-    /// The folder `a`.
-    A,
-    /// The folder `b`.
-    B,
-}
-
-impl Slot {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
-
-    /// The other one.
-    pub fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
-    /// Its name on the disk and on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::A => "a",
-            Self::B => "b",
-        }
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Slot {
-    type Err = NotASlot;
-
-    fn from_str(text: &str) -> Result<Self, NotASlot> {
-        Self::ALL.into_iter().find(|slot| slot.as_str() == text).ok_or(NotASlot)
-    }
-}
-
-/// Neither `a` nor `b`.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a slot is a or b")]
-pub struct NotASlot;
 
 /// What a slot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

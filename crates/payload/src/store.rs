@@ -15,10 +15,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use iotwasm_values::{Digest, Slot};
+
 use crate::disk::{Disk, RealDisk};
 use crate::id::PayloadId;
-use crate::slot::{MAX_STATE_BYTES, PayloadState, Release, Slot, SlotState, StateError};
+use crate::slot::{MAX_STATE_BYTES, PayloadState, Release, SlotState, StateError};
 
 /// Name of the payload in its slot.
 pub const PAYLOAD_FILE: &str = "payload.wasm";

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use iotwasm_values::{Digest, shorten};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::Digest;
 use crate::id::{PayloadId, Vendor};
 use crate::manifest::{Manifest, check_boards};
 
@@ -246,16 +246,4 @@ fn canonical(value: &Value, out: &mut String) {
         }
         scalar => out.push_str(&scalar.to_string()),
     }
-}
-
-/// The text, control characters replaced, cut at a character boundary to at most `max` bytes.
-pub(crate) fn shorten(text: &str, max: usize) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if out.len() + c.len_utf8() > max {
-            break;
-        }
-        out.push(if c.is_control() { ' ' } else { c });
-    }
-    out
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use iotwasm_api::ota::Outcome;
 use iotwasm_kit::{report, warn};
+use iotwasm_payload::Slot;
 use iotwasm_payload::choice::{Candidate, Choice, Current, Kept, Why, choose};
-use iotwasm_payload::slot::{Rejected, Release, Slot};
+use iotwasm_payload::slot::{Rejected, Release};
 use iotwasm_payload::store::{CHAIN_ROOM, RESERVE};
 use iotwasm_payload::target::{CUSTOM_KEY, PayloadTarget, TargetName, custom_digest};
 use iotwasm_payload::{Checked, Digest, Policy, check};

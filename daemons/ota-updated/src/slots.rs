@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use iotwasm_api::ota::{PayloadInfo, SlotStatus};
 use iotwasm_api::supervisor;
 use iotwasm_kit::{report, warn};
+use iotwasm_payload::Slot;
 use iotwasm_payload::manifest::Manifest;
 use iotwasm_payload::pack;
-use iotwasm_payload::slot::{Event, IllegalTransition, PayloadState, Release, Slot, SlotState, StateError};
+use iotwasm_payload::slot::{Event, IllegalTransition, PayloadState, Release, SlotState, StateError};
 use iotwasm_payload::store::{StoreError, Writer};
 
 use iotwasm_payload::Wanted;

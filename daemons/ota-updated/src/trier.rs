@@ -9,7 +9,8 @@ use iotwasm_api::Reason;
 use iotwasm_api::ota::{Attempt, Outcome};
 use iotwasm_api::supervisor::{PayloadStatus, SupervisorError};
 use iotwasm_kit::{info, report, warn};
-use iotwasm_payload::slot::{self, Release, Slot};
+use iotwasm_payload::Slot;
+use iotwasm_payload::slot::{self, Release};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::journal;

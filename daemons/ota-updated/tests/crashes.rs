@@ -13,7 +13,8 @@ use common::supervisor::{Script, Supervisor};
 use common::{World, copy, settings, start, state, until};
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
-use iotwasm_payload::slot::{Event, Slot};
+use iotwasm_payload::Slot;
+use iotwasm_payload::slot::Event;
 use iotwasm_payload::store::{Reader, Writer};
 use iotwasm_payload::{Digest, PayloadId};
 

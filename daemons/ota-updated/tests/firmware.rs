@@ -11,7 +11,8 @@ use common::supervisor::Script as PayloadScript;
 use common::until;
 use iotwasm_api::Reason;
 use iotwasm_api::ota::Outcome;
-use iotwasm_firmware::state::{Slot, State};
+use iotwasm_firmware::Slot;
+use iotwasm_firmware::state::State;
 
 /// A device whose new firmware is about to be tried.
 fn in_trial(version: &str, change: impl FnOnce(&mut Device)) -> Device {
@@ -427,6 +428,27 @@ fn what_was_never_tried_is_not_kept_because_the_boot_order_was_lost() {
 }
 
 #[test]
+fn what_was_never_tried_is_not_kept_by_a_second_reset_after_the_boot_order_was_lost() {
+    let mut device = Device::new();
+    device.world.config.firmware.trial_boots = 1;
+    device.world.repo.release("blinky", "1.0.0");
+    device.start();
+    device.world.until_committed("1.0.0");
+    device.world.repo.release_firmware("1.1.0");
+    until("a restart is ordered", || device.run("reboot").exists());
+    device.reset_without_variables(Slot::B);
+    device.set_unit("capd.service", "activating");
+    device.start();
+    until("its trial has begun", || matches!(device.state().state(), State::Trial { .. }));
+    device.reset();
+    device.start();
+    device.until_outcome(Outcome::RolledBack);
+    device.set_unit("capd.service", "active");
+    device.until_kept("1.0.0");
+    assert_eq!(device.stage.lock().unwrap().first, Slot::A);
+}
+
+#[test]
 fn a_device_from_the_factory_has_no_boot_order_and_is_kept_as_it_is() {
     let mut device = Device::new();
     device.reset_without_variables(Slot::A);
@@ -503,11 +525,21 @@ fn what_runs_though_nobody_committed_it_is_left_alone_if_it_is_not_well() {
     device.world.check();
     assert_eq!(device.calls("install"), 0);
     assert!(!device.run("kept").exists() && !device.run("reboot").exists());
-    // Nor is a payload installed in such a boot, even when nothing is under way.
+    // A payload may be what it lacks: those go on.
     device.world.repo.release("blinky", "1.0.0");
     until("it is left alone", || device.world.shared().status().activity == "idle");
     device.world.check();
-    assert!(device.world.attempts().is_empty());
+    device.world.until_committed("1.0.0");
+    assert_eq!(device.calls("install"), 0);
+}
+
+#[test]
+fn firmware_without_a_repository_would_be_the_last_and_is_undone() {
+    let mut repositories = Vec::new();
+    let mut device = in_trial("1.1.0", |device| repositories = std::mem::take(&mut device.world.config.repositories));
+    device.until_outcome(Outcome::RolledBack);
+    device.world.config.repositories = repositories;
+    is_undone(&mut device, Reason::ServerUnreachable, "its settings name no repository");
 }
 
 #[test]

@@ -12,7 +12,8 @@ use common::until;
 use common::web::Web;
 use iotwasm_api::ota::{Attempt, Outcome};
 use iotwasm_firmware::Digest;
-use iotwasm_firmware::state::{Bundle, Event, FirmwareState, Slot, State};
+use iotwasm_firmware::Slot;
+use iotwasm_firmware::state::{Bundle, Event, FirmwareState, State};
 
 /// The next check must end like this, with these words, and with nothing changed that boots.
 #[track_caller]

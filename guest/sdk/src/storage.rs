@@ -8,8 +8,9 @@ use std::path::Path;
 /// the new content. A file beside it, with `.new` at the end of its name, is written, brought to the disk, and renamed over it.
 ///
 /// Renaming alone is not enough: the name may reach the disk before the content does, and the file then is empty, or holds
-/// zeros. Each call is at least one write to flash memory, and waits for it: keep what changes often in memory, and write it
-/// as rarely as its loss allows.
+/// zeros. Each call is at least one write to flash memory: keep what changes often in memory, and write it as rarely as its loss
+/// allows. And it waits for the disk, which may take seconds where others write, too: let the manifest's `limits.wake_up_ms` and
+/// `limits.self_test_ms` have room for that.
 ///
 /// # Errors
 /// What the device says of the file that could not be written; the old content is still there then.

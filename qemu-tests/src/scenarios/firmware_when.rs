@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Scenario;
-use super::firmware::{offer, prepare, settings};
-use crate::device::{SETTLE_LIMIT, Settings};
+use super::firmware::{VERSIONS, offer, prepare, rauc_says, settings};
+use crate::device::{FIRMWARE_LIMIT, SETTLE_LIMIT, Settings};
 use crate::error::Result;
-use crate::repo::Release;
+use crate::repo::{Release, Repo};
 use crate::steps::Steps;
 use crate::vm::Vm;
 use crate::wait::{Look, until};
@@ -15,7 +15,7 @@ use crate::world::World;
 /// A device that has better things to do than to restart.
 pub(crate) const WHEN: Scenario = Scenario {
     name: "firmware-when",
-    about: "an update waits for its window, for power, for a payload's trial, and for one that asks for time; then it goes through",
+    about: "an update waits for its window, for power, for payloads; then it goes through; one withdrawn as it waits is given up",
     run: when,
 };
 
@@ -28,8 +28,7 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     world.ensure_booted()?;
     let closed = closed_window(&mut world.vm)?;
     let (repo, now, next) = prepare(world, HOLDS, &settings(HOLDS, 1, &[&format!("windows = [\"{closed}\"]")]))?;
-    world.vm.sh("modprobe -r test_power; modprobe test_power ac_online=off usb_online=off")?;
-    battery(&mut world.vm, 80)?;
+    on_battery(&mut world.vm)?;
     world.server.forget();
     offer(world, &repo, &now, next)?;
     steps.step(&format!("outside its window ({closed}) the device waits"), "a maintenance window", || {
@@ -75,7 +74,41 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("the restart waits for the payload", asks, || waits_for(&mut world.vm, asks))?;
     steps.step("then it comes, and the firmware is kept", "committed", || world.vm.firmware_verdict(next))?;
     steps.step("the payload runs on it", "1.1.0 running, healthy", || world.vm.wait_running(HOLDS, "1.1.0"))?;
+    withdrawn(world, steps, &repo, next)?;
     world.vm.configure(&Settings::of(HOLDS))
+}
+
+/// What is withdrawn while it waits for its boot is not booted any more, and the bootloader knows.
+fn withdrawn(world: &mut World, steps: &mut Steps, repo: &Repo, now: &str) -> Result<()> {
+    let next = if now == VERSIONS[0] { VERSIONS[1] } else { VERSIONS[0] };
+    let slot = world.vm.firmware()?.slot;
+    let low = "power: the battery has 10 %, and 30 % are needed";
+    steps.step("the battery runs low while the next one is installed, whose boot waits", low, || {
+        on_battery(&mut world.vm)?;
+        offer(world, repo, now, next)?;
+        until("the installation", FIRMWARE_LIMIT, || {
+            let activity = world.vm.ota_status()?.activity;
+            Ok(if activity == "installing_firmware" { Look::Is(()) } else { Look::NotYet(activity) })
+        })?;
+        battery(&mut world.vm, 10)?;
+        waits_for(&mut world.vm, low)
+    })?;
+    let other = if slot == "a" { "b" } else { "a" };
+    let primary = |vm: &mut Vm| {
+        let said = rauc_says(vm)?;
+        Ok(said.rsplit_once(", ").map_or(said.clone(), |(slots, _)| slots.to_owned()))
+    };
+    let vm = &mut world.vm;
+    steps.step("RAUC has it as the next", &format!("booted slot-{slot}, next slot-{other}"), || primary(vm))?;
+    steps.must("it is withdrawn", || repo.withdraw_firmware(next, "found bad before anybody had it"))?;
+    steps.step("it is given up", "rolled_back: withdrawn", || vm.firmware_verdict(next))?;
+    steps.step("RAUC stays with what runs", &format!("booted slot-{slot}, next slot-{slot}"), || primary(vm))
+}
+
+/// A device that has only its battery, and that well charged.
+fn on_battery(vm: &mut Vm) -> Result<()> {
+    vm.sh("modprobe -r test_power; modprobe test_power ac_online=off usb_online=off")?;
+    battery(vm, 80)
 }
 
 /// A window that begins in two hours and lasts one.

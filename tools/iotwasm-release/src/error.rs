@@ -60,6 +60,11 @@ pub(crate) enum Error {
     NotASquashfs { path: PathBuf },
     #[error("{} does not end with a signature", path.display())]
     NoSignature { path: PathBuf },
+    #[error(
+        "the tree's {path} does not take the bundle that was just signed ({words}); a device with this firmware could not be \
+         updated any more: put the root certificate of the bundles' chain into it, or sign with that chain"
+    )]
+    Keyring { path: &'static str, words: String },
     #[error("could not predict what {} measures", path.display())]
     Predict {
         path: PathBuf,

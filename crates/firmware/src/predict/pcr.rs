@@ -1,8 +1,7 @@
 //! A PCR as the TPM computes it.
 
+use iotwasm_values::Digest;
 use sha2::{Digest as _, Sha256};
-
-use crate::digest::Digest;
 
 /// One extension of a PCR.
 #[derive(Debug, Clone, PartialEq, Eq)]

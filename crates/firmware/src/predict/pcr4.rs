@@ -7,9 +7,10 @@
 //!
 //! The kernel's own EFI stub extends PCR 9 (initrd, load options) and never PCR 4.
 
+use iotwasm_values::Digest;
+
 use super::pcr::Event;
 use super::stub::Stub;
-use crate::digest::Digest;
 
 /// First systemd-stub that maps the kernel itself. Before it, the stub called LoadImage (systemd pull request 37372).
 const MAPS_THE_KERNEL: u32 = 258;

@@ -4,9 +4,8 @@
 //! Executable Signature Format" (2008), "Calculating the PE Image Hash"; where these leave a choice, EDK II's
 //! MeasurePeImageAndExtend. Bounded and total: no bytes make it panic.
 
+use iotwasm_values::Digest;
 use sha2::{Digest as _, Sha256};
-
-use crate::digest::Digest;
 
 /// Most sections of an image; the Windows loader's own limit.
 const MAX_SECTIONS: u16 = 96;

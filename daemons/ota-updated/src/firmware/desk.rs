@@ -157,18 +157,24 @@ impl Desk {
 
     /// Whether payloads may be installed and tried in a check that begins. What goes on with the firmware comes before them,
     /// unless it could not go on the last time: trouble with RAUC or the bootloader must not keep payloads from the device.
-    /// In a trial boot they wait all the same.
+    /// In a release's trial they wait all the same; not where what runs was adopted and is not well: a payload may be what it
+    /// lacks.
     pub(crate) fn begin_check(&mut self) -> bool {
-        if !self.is_stuck || (self.is_trial_boot() && !self.is_adopted()) {
+        let is_unwell = self.is_stuck && self.is_adopted();
+        if !self.is_stuck || (self.is_trial_boot() && !is_unwell) {
             self.look_after();
         }
-        let may_try = self.is_quiet() && !self.is_trial_boot();
+        let may_try = self.is_quiet() && (!self.is_trial_boot() || is_unwell);
         self.passed_over |= !may_try;
         may_try
     }
 
-    /// Gives the firmware to a thread of its own, if there is anything to do about it.
+    /// Gives the firmware to a thread of its own, if there is anything to do about it. What was adopted is not judged while
+    /// a payload is tried on it.
     pub(crate) fn look_after(&mut self) {
+        if self.is_adopted() && self.shared.trials() > 0 {
+            return;
+        }
         let mut firmware = match std::mem::replace(&mut self.side, Side::Nobody) {
             Side::Here(firmware) if firmware.start() != Start::Nothing => *firmware,
             other => {

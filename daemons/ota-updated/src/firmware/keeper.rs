@@ -374,6 +374,11 @@ impl Keeper {
             ready_within: Duration::from_secs(config.firmware.ready_within_s),
             server_within: asks_server.then(|| Duration::from_secs(config.firmware.server_within_s)),
         };
+        if !is_adopted && config.firmware.require_server && config.repositories.is_empty() {
+            // It came from a repository, and would be the last that ever came.
+            let message = "its settings name no repository: no other could follow it".to_owned();
+            return self.roll_back(attempt, Reason::ServerUnreachable, message, Blame::Release).await;
+        }
         if is_adopted {
             info!("slot {} runs although nobody committed it; it is kept if it is well", self.firmware.slot());
         }

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use iotwasm_firmware::Slot;
 use iotwasm_firmware::image;
 use iotwasm_firmware::release::Release;
-use iotwasm_firmware::state::{Boot, Slot};
+use iotwasm_firmware::state::{Boot, boot_name};
 use jiff::tz::TimeZone;
 use rustix::time::{ClockId, clock_gettime};
 use semver::Version;
@@ -65,7 +66,7 @@ impl Machine {
 
 fn booted_slot(text: &str) -> Option<Slot> {
     let name = text.lines().find_map(|line| line.trim().strip_prefix("RAUC_SLOT="))?;
-    Slot::ALL.into_iter().find(|slot| slot.boot_name() == name)
+    Slot::ALL.into_iter().find(|slot| boot_name(*slot) == name)
 }
 
 /// A slot's partition is too small for a release.

@@ -29,7 +29,8 @@ use std::time::Duration;
 use iotwasm_api::Reason;
 use iotwasm_api::ota::{Attempt, FirmwareInfo, Level, Outcome};
 use iotwasm_api::supervisor;
-use iotwasm_firmware::state::{Boot, Bundle, Event, FirmwareState, Slot, Start, State};
+use iotwasm_firmware::Slot;
+use iotwasm_firmware::state::{Boot, Bundle, Event, FirmwareState, Start, State};
 use iotwasm_kit::{info, report, warn};
 
 use crate::Settings;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use iotwasm_firmware::state::Slot;
+use iotwasm_firmware::Slot;
+use iotwasm_firmware::state::rauc_name;
 use zbus::message::Type as Kind;
 use zbus::zvariant::{OwnedValue, Value};
 use zbus::{Connection, MatchRule, MessageStream};
@@ -78,7 +79,7 @@ impl Rauc {
     ///
     /// If it cannot be asked.
     pub async fn is_next(&self, slot: Slot) -> Result<bool, Error> {
-        Ok(self.primary().await? == slot.rauc_name())
+        Ok(self.primary().await? == rauc_name(slot))
     }
 
     /// `good`: the slot is the first of the boot order from now on. `active`: the next boot, and only that, goes to it.

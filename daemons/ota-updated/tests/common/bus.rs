@@ -9,7 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use iotwasm_firmware::state::Slot;
+use iotwasm_firmware::Slot;
+use iotwasm_firmware::state::rauc_name;
 use iotwasm_payload::Digest;
 use serde_json::Value as Json;
 use tokio::sync::oneshot;
@@ -278,13 +279,13 @@ impl Rauc {
         if (state.as_str(), stage.script) == ("good", Script::MarksAndDenies) {
             return Err(Error::Failed("efibootmgr was killed".into()));
         }
-        Ok((marked.rauc_name().into(), String::new()))
+        Ok((rauc_name(marked).into(), String::new()))
     }
 
     async fn get_primary(&self) -> Result<String, Error> {
         self.called("primary".into())?;
         let stage = self.stage.lock().unwrap();
-        Ok(stage.next.unwrap_or(stage.first).rauc_name().into())
+        Ok(rauc_name(stage.next.unwrap_or(stage.first)).into())
     }
 
     #[zbus(property)]

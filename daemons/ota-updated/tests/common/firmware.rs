@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use iotwasm_api::ota::{Attempt, FirmwareInfo, Level, Outcome};
 use iotwasm_firmware::Digest;
+use iotwasm_firmware::Slot;
 use iotwasm_firmware::release::{
     Artifact, Bundle, FORMAT, Files, ImaEntry, PHASES, Pcr4, Pcr11, Pcrs, Release, Verity,
 };
-use iotwasm_firmware::state::{FirmwareState, Slot};
+use iotwasm_firmware::state::{FirmwareState, boot_name};
 use iotwasm_firmware::target::{FirmwareTarget, Kind, Part, TargetName};
 use serde_json::json;
 
@@ -121,7 +122,7 @@ impl TestRepo {
 /// What the initrd of the slot that is booted writes down.
 pub fn set_up_boot(run: &Path, stage: &Stage) {
     let version = stage.slots[stage.booted as usize].clone().expect("a half-written slot is booted");
-    std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", stage.booted.boot_name())).unwrap();
+    std::fs::write(run.join("slot"), format!("RAUC_SLOT={}\n", boot_name(stage.booted))).unwrap();
     std::fs::write(run.join("os-release"), format!("ID=iotwasm\nIMAGE_VERSION={version}\n")).unwrap();
     for name in ["trial", "unordered", "kept", "reboot", "restart-due"] {
         let _ = std::fs::remove_file(run.join(name));
@@ -188,14 +189,17 @@ impl Device {
         set_up_boot(&self.run(""), &self.stage.lock().unwrap());
     }
 
-    /// A reset at which the bootloader has lost its variables and starts that slot, which is then made the first.
+    /// A reset at which the bootloader has lost its variables and starts that slot. It is made the first, unless it is the one
+    /// that the state is about: what boot-entries does.
     pub fn reset_without_variables(&mut self, slot: Slot) {
         self.world.stop();
+        let first = if self.state().state().slot() == Some(slot) { slot.other() } else { slot };
         {
             let mut stage = self.stage.lock().unwrap();
-            (stage.first, stage.next) = (slot, None);
+            (stage.first, stage.next) = (first, Some(slot));
         }
         self.reset();
+        let _ = std::fs::remove_file(self.run("trial"));
         std::fs::write(self.run("unordered"), "").unwrap();
     }
 

@@ -9,8 +9,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use iotwasm_api::Reason;
 use iotwasm_api::supervisor::{Event, Health, Monitored, PayloadStatus, Phase, Slot, Started, Status, SupervisorError};
 use iotwasm_kit::varlink;
+use iotwasm_payload::pack;
 use iotwasm_payload::store::Reader;
-use iotwasm_payload::{pack, slot};
 use tokio::sync::{broadcast, oneshot};
 use zlink::Reply;
 
@@ -109,7 +109,7 @@ impl Supervisor {
             let reader = Reader::new(&stage.payloads);
             for id in reader.payloads().unwrap() {
                 if let Some((slot, _)) = reader.state(&id).unwrap().unwrap_or_default().committed() {
-                    let slot = if slot == slot::Slot::A { Slot::A } else { Slot::B };
+                    let slot = if slot == iotwasm_payload::Slot::A { Slot::A } else { Slot::B };
                     let _ = play(&mut stage, id.as_str(), slot, false);
                 }
             }
@@ -156,7 +156,7 @@ impl Supervisor {
 
 /// Plays a start: what the real one would tell, up to its reply.
 fn play(stage: &mut Stage, id: &str, slot: Slot, trial: bool) -> Result<Started, SupervisorError> {
-    let folder = if slot == Slot::A { slot::Slot::A } else { slot::Slot::B };
+    let folder = if slot == Slot::A { iotwasm_payload::Slot::A } else { iotwasm_payload::Slot::B };
     let bytes = Reader::new(&stage.payloads).payload(&id.parse().unwrap(), folder).unwrap();
     let Some(bytes) = bytes else { return Err(SupervisorError::NoSuchPayload { payload: id.into() }) };
     let version = pack::manifest_of(&bytes).unwrap().version.to_string();

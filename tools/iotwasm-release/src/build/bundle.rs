@@ -5,11 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use iotwasm_firmware::release::{BLOCK, Bundle};
+use iotwasm_kit::paths::RAUC_CONFIG;
 use jiff::Timestamp;
 
 use super::{BUNDLE, Build, ESP, ROOTFS, artifact, hash};
 use crate::error::Error;
 use crate::tool::Tool;
+
+/// What a device verifies bundles with, as the layer's system.conf names it.
+const KEYRING: &str = "/etc/rauc/keyring.pem";
 
 /// How RAUC is to make the bundle's squashfs. The images in it are compressed already, or zeros; small blocks, since a device
 /// that fetches a part of an image fetches whole blocks.
@@ -40,12 +44,29 @@ pub(super) fn make(args: &Build, time: Timestamp, dir: &Path) -> Result<Option<B
     let out = dir.join(BUNDLE);
     tool.arg(&content).arg(&out).run()?;
     wrote(&content, fs::remove_dir_all(&content))?;
+    would_be_taken(&args.root, &out)?;
     let file = artifact(dir, BUNDLE)?;
     let payload_length = squashfs_length(&out)?;
     let payload_sha256 = hash(&out, 0, payload_length)?.0;
     let signature_offset = signature_offset(&out, file.length)?;
     let signature_sha256 = hash(&out, signature_offset, u64::MAX)?.0;
     Ok(Some(Bundle { file, payload_length, payload_sha256, signature_offset, signature_sha256 }))
+}
+
+/// A device with this tree must take this bundle, or it could take none after it.
+fn would_be_taken(root: &Path, bundle: &Path) -> Result<(), Error> {
+    let in_tree = |path: &str| root.join(path.trim_start_matches('/'));
+    let keyring = in_tree(KEYRING);
+    if !keyring.exists() {
+        iotwasm_kit::warn!("the tree has no {KEYRING}: a device with this firmware could not be updated any more");
+        return Ok(());
+    }
+    let rauc = Tool::new("rauc", "rauc").option("--conf", in_tree(RAUC_CONFIG)).option("--keyring", &keyring);
+    match rauc.arg("info").arg(bundle).run() {
+        Ok(_) => Ok(()),
+        Err(Error::Failed { words, .. }) => Err(Error::Keyring { path: KEYRING, words }),
+        Err(err) => Err(err),
+    }
 }
 
 /// RAUC's manifest. Both images by their blocks: of the ESP, too, only the command line changes with most releases.

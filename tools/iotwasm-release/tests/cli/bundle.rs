@@ -61,6 +61,24 @@ fn a_signer_that_may_not_sign_code_is_refused() {
 }
 
 #[test]
+fn a_tree_that_would_not_take_its_own_bundle_is_refused() {
+    let bench = Bench::new();
+    let conf = b"[system]\ncompatible=test-board\nbootloader=noop\n[keyring]\npath=/etc/rauc/keyring.pem\ncheck-purpose=codesign\n";
+    bench.write("tree/etc/rauc/system.conf", conf, 0o644);
+    let keyring = |name: &str| {
+        let certificate = std::fs::read(keys().join(name)).unwrap();
+        bench.write("tree/etc/rauc/keyring.pem", &certificate, 0o644);
+    };
+    keyring("uki/PK.pem");
+    let refused = run(&mut bench.command("tree", "out"));
+    assert_ne!(refused.code, 0, "{refused:#?}");
+    assert!(refused.err.contains("the tree's /etc/rauc/keyring.pem does not take the bundle"), "{refused:#?}");
+    assert!(!bench.path("out").exists());
+    keyring("rauc/root.pem");
+    run(&mut bench.command("tree", "out")).ok();
+}
+
+#[test]
 fn a_release_without_a_key_has_no_bundle() {
     let bench = Bench::new();
     run(&mut bench.bare("tree", "out")).ok();
