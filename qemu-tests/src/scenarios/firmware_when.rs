@@ -68,13 +68,15 @@ fn when(world: &mut World, steps: &mut Steps) -> Result<()> {
             let hold = status["payloads"][0]["hold_s"].as_i64().unwrap_or(0);
             Ok(if hold > 0 { Look::Is(()) } else { Look::NotYet(status.to_string()) })
         })?;
-        world.vm.sh("echo on >/sys/module/test_power/parameters/ac_online").map(drop)
+        plugged_in(&mut world.vm)
     })?;
     let asks = "payload holds, which asks not to be interrupted";
     steps.step("the restart waits for the payload", asks, || waits_for(&mut world.vm, asks))?;
     steps.step("then it comes, and the firmware is kept", "committed", || world.vm.firmware_verdict(next))?;
     steps.step("the payload runs on it", "1.1.0 running, healthy", || world.vm.wait_running(HOLDS, "1.1.0"))?;
     withdrawn(world, steps, &repo, next)?;
+    // For whatever comes next on this device.
+    plugged_in(&mut world.vm)?;
     world.vm.configure(&Settings::of(HOLDS))
 }
 
@@ -103,6 +105,11 @@ fn withdrawn(world: &mut World, steps: &mut Steps, repo: &Repo, now: &str) -> Re
     steps.must("it is withdrawn", || repo.withdraw_firmware(next, "found bad before anybody had it"))?;
     steps.step("it is given up", "rolled_back: withdrawn", || vm.firmware_verdict(next))?;
     steps.step("RAUC stays with what runs", &format!("booted slot-{slot}, next slot-{slot}"), || primary(vm))
+}
+
+/// A device that has its charger again.
+fn plugged_in(vm: &mut Vm) -> Result<()> {
+    vm.sh("echo on >/sys/module/test_power/parameters/ac_online").map(drop)
 }
 
 /// A device that has only its battery, and that well charged.
