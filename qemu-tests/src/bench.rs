@@ -28,11 +28,23 @@ const CAPD_LIMIT_MB: f64 = 3.0;
 const DAEMON_LIMIT_MB: f64 = 6.0;
 const RUNNER_LIMIT_MB: f64 = 10.0;
 
-/// Measures, and writes the rows to `out`.
-pub fn run(built: &Built, out: &Path) -> ExitCode {
+/// What is measured on one device.
+type Part = fn(&mut World) -> Result<Vec<Row>>;
+
+/// All that is, in the order in which it is.
+const PARTS: [(&str, Part); 3] =
+    [("payloads", payloads), ("peripherals", bench_io::measure), ("firmware", bench_firmware::measure)];
+
+/// Measures the parts that are wanted, and writes the rows to `out`.
+pub fn run(built: &Built, out: &Path, wanted: impl Fn(&str) -> bool) -> ExitCode {
     let accel = Accel::detect();
-    let outcome = World::create(built, "bench", accel)
-        .and_then(|mut world| measure(&mut world, accel).inspect_err(|_| println!("{}", world.evidence())));
+    let outcome = World::create(built, "bench", accel).and_then(|mut world| {
+        let mut rows = Vec::new();
+        for (_, part) in PARTS.iter().filter(|(name, _)| wanted(name)) {
+            rows.extend(part(&mut world).inspect_err(|_| println!("{}", world.evidence()))?);
+        }
+        Ok(rows)
+    });
     let written = outcome.and_then(|rows| {
         let text = serde_json::to_vec_pretty(&rows).map_err(|e| Error::file("write", out)(e.into()))?;
         fs::write(out, text).map_err(Error::file("write", out))
@@ -46,7 +58,8 @@ pub fn run(built: &Built, out: &Path) -> ExitCode {
     }
 }
 
-fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
+/// Memory, swaps and boots of a device with one payload.
+fn payloads(world: &mut World) -> Result<Vec<Row>> {
     eprintln!("bench: booting a device and installing a payload");
     let repo = world.begin(&Settings { poll_s: 3600, ..Settings::of(COUNTER) })?;
     repo.publish(&Release::new(COUNTER, COUNTER, "1.0.0"))?;
@@ -58,8 +71,6 @@ fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
     eprintln!("bench: {SWAPS} swaps of the payload");
     rows.extend(swaps(vm)?);
     rows.push(boots(vm)?);
-    rows.extend(bench_io::measure(world, accel)?);
-    rows.extend(bench_firmware::measure(world)?);
     Ok(rows)
 }
 

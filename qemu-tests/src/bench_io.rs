@@ -39,7 +39,8 @@ fn bus_ns(bytes: f64) -> f64 {
 }
 
 /// Measures. The device is left with this payload alone.
-pub(crate) fn measure(world: &mut World, accel: Accel) -> Result<Vec<Row>> {
+pub(crate) fn measure(world: &mut World) -> Result<Vec<Row>> {
+    let accel = world.vm.accel();
     eprintln!("bench: peripherals from a payload and natively");
     let repo = world.begin(&Settings { poll_s: 3600, ..Settings::of(BENCH) })?;
     repo.publish(&Release::new(BENCH, BENCH, "1.0.0"))?;

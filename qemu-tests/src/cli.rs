@@ -55,6 +55,9 @@ enum Command {
         /// Where to.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+        /// Only the parts whose names contain one of these (comma-separated): payloads, peripherals, firmware.
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        filter: Vec<String>,
     },
 }
 
@@ -64,7 +67,7 @@ pub fn run(args: &Args) -> ExitCode {
     let built = Built::in_checkout(&args.top);
     match &args.command {
         Command::Demo => demo::run(&built),
-        Command::Bench { out } => bench::run(&built, out),
+        Command::Bench { out, filter } => bench::run(&built, out, |part| wanted(part, filter)),
         Command::Run { filter, list, fail_fast, lane, processors } => {
             let lanes: Vec<(&str, Vec<Scenario>)> = LANES
                 .iter()

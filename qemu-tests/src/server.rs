@@ -174,6 +174,8 @@ struct Head {
 
 fn converse(stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+    // As servers do: the end of an answer is not to wait for the client's acknowledgement of the rest.
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
     while let Some(head) = read_head(&mut reader)? {

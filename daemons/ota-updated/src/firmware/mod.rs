@@ -6,6 +6,7 @@
 //! thread; `keeper` is a thread of its own from the moment that something waits for a restart until it is kept or undone; `gate`
 //! keeps its restart and trials of payloads apart.
 
+mod ahead;
 mod bus;
 pub(crate) mod desk;
 mod due;

@@ -8,7 +8,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use iotwasm_fetch::Client;
@@ -19,12 +19,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::ahead::{Filling, Runs, Store};
 use super::http::{self, Request};
 
 /// Transfers from the mirrors at a time.
 pub(super) const TRANSFERS: usize = 4;
 /// Connections at a time: RAUC makes one for each read that the kernel has under way, at most 128, and keeps them.
 const CONNECTIONS: usize = 160;
+/// How many of them are for what RAUC has not asked for yet: what it waits for goes on beside these.
+const AHEAD: usize = 2;
 /// Longest silence on a connection between two requests, and longest wait for RAUC to take what it asked for.
 const IDLE: Duration = Duration::from_secs(300);
 /// Pieces of a transfer that wait to be taken, of 64 KiB at most each.
@@ -107,6 +110,8 @@ impl Relay {
             tail,
             clients: Mutex::new(clients),
             transfers,
+            ahead: Semaphore::new(AHEAD),
+            foresight: Mutex::default(),
             seen: Arc::clone(&seen),
         });
         let (stop, stopped) = oneshot::channel();
@@ -151,7 +156,17 @@ struct Bundle {
     tail: Vec<u8>,
     clients: Mutex<Vec<Client>>,
     transfers: Semaphore,
+    /// Turns of transfers of what is ahead, before they wait for one of all.
+    ahead: Semaphore,
+    foresight: Mutex<Foresight>,
     seen: Arc<Seen>,
+}
+
+/// What was asked for in a row, and what was fetched ahead of it.
+#[derive(Debug, Default)]
+struct Foresight {
+    runs: Runs,
+    store: Store,
 }
 
 async fn serve(listener: TcpListener, bundle: Arc<Bundle>, mut stopped: oneshot::Receiver<()>) {
@@ -214,7 +229,8 @@ async fn send(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 impl Bundle {
-    /// Answers with a range: what lies before the signed manifest comes from the mirrors, the rest from memory.
+    /// Answers with a range: what lies before the signed manifest comes from the mirrors, ahead of time or now, the rest from
+    /// memory.
     async fn answer(self: &Arc<Self>, stream: &mut TcpStream, range: Range<u64>) -> std::io::Result<()> {
         let offset = self.total - self.tail.len() as u64;
         let head = format!(
@@ -225,19 +241,39 @@ impl Bundle {
             range.end - 1,
             self.total
         );
-        let remote = range.start..range.end.min(offset);
+        let mut remote = range.start..range.end.min(offset);
         let mut head = Some(head);
         if remote.start < remote.end {
-            let mut pieces = self.transfer(remote.clone()).await;
-            let mut left = remote.end - remote.start;
+            self.look_ahead(&remote, offset);
+        }
+        while remote.start < remote.end {
+            let (chunk, next) = {
+                let store = &self.foresight().store;
+                (store.at(remote.start), store.after(remote.start).unwrap_or(remote.end))
+            };
+            if let Some(chunk) = chunk {
+                let Some(part) = chunk.part(&(remote.start..remote.end.min(chunk.end()))).await else {
+                    // It is asked for once more, now that somebody waits for it.
+                    self.foresight().store.forget(&chunk);
+                    continue;
+                };
+                if let Some(head) = head.take() {
+                    send(stream, head.as_bytes()).await?;
+                }
+                send(stream, &part).await?;
+                remote.start += part.len() as u64;
+                continue;
+            }
+            let end = remote.end.min(next);
+            let mut pieces = self.transfer(remote.start..end).await;
             while let Some(piece) = pieces.recv().await {
                 if let Some(head) = head.take() {
                     send(stream, head.as_bytes()).await?;
                 }
                 send(stream, &piece).await?;
-                left -= piece.len() as u64;
+                remote.start += piece.len() as u64;
             }
-            if left > 0 {
+            if remote.start < end {
                 if head.is_some() {
                     send(stream, b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await?;
                 }
@@ -253,6 +289,27 @@ impl Bundle {
         send(stream, local.unwrap_or_default()).await
     }
 
+    fn foresight(&self) -> MutexGuard<'_, Foresight> {
+        self.foresight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has fetched what RAUC will ask for after this, as far as that can be known, in the order in which it will.
+    fn look_ahead(self: &Arc<Self>, range: &Range<u64>, limit: u64) {
+        let mut foresight = self.foresight();
+        for chunk in foresight.runs.ask(range, limit) {
+            tokio::spawn(Arc::clone(self).fill(foresight.store.open(chunk)));
+        }
+    }
+
+    async fn fill(self: Arc<Self>, filling: Filling) {
+        // Neither is ever closed.
+        let Ok(_own) = self.ahead.acquire().await else { return };
+        let Ok(_turn) = self.transfers.acquire().await else { return };
+        let worker = Arc::clone(&self);
+        let fetch = move || worker.fetch(filling.range(), &mut |piece| filling.push(piece));
+        let _ = tokio::task::spawn_blocking(fetch).await;
+    }
+
     /// Fetches a range from the mirrors, in a thread of its own, when its turn comes.
     async fn transfer(self: &Arc<Self>, range: Range<u64>) -> mpsc::Receiver<Vec<u8>> {
         let (sender, pieces) = mpsc::channel(PIECES);
@@ -261,21 +318,23 @@ impl Bundle {
             // Never closed.
             let Ok(_turn) = bundle.transfers.acquire().await else { return };
             let worker = Arc::clone(&bundle);
-            let _ = tokio::task::spawn_blocking(move || worker.fetch(range, &sender)).await;
+            let fetch = move || worker.fetch(range, &mut |piece| sender.blocking_send(piece.to_vec()).is_ok());
+            let _ = tokio::task::spawn_blocking(fetch).await;
         });
         pieces
     }
 
-    fn fetch(&self, range: Range<u64>, sender: &mpsc::Sender<Vec<u8>>) {
-        let take = || self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(mut client) = take() else { return };
+    /// Has a range taken, piece by piece, for as long as there is a taker.
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> bool) {
+        let client = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(mut client) = client else { return };
         let fetched = client.range(&self.remote, self.total, range, &mut |piece| {
             self.seen.fetched.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            !self.seen.quit.load(Ordering::Relaxed) && sender.blocking_send(piece.to_vec()).is_ok()
+            !self.seen.quit.load(Ordering::Relaxed) && take(piece)
         });
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
         match fetched {
-            // RAUC did not want the rest, or the relay ends: no mirror's fault.
+            // Nobody wants the rest any more, or the relay ends: no mirror's fault.
             Ok(()) | Err(iotwasm_fetch::Error::Cancelled { .. }) => {}
             Err(err) => {
                 let why = report::chain(&err);

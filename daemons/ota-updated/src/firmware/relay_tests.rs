@@ -16,6 +16,11 @@ const TAIL: usize = 1000;
 
 /// Serves ranges of the content; each answer stops after `cut` bytes.
 fn mirror(cut: usize) -> String {
+    mirror_that_cuts(move |length| length.min(cut))
+}
+
+/// The same; what of an answer of some length is given.
+fn mirror_that_cuts(cut: impl Fn(usize) -> usize + Send + Sync + Copy + 'static) -> String {
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -39,7 +44,7 @@ fn mirror(cut: usize) -> String {
                 );
                 let mut stream = &stream;
                 let _ = stream.write_all(head.as_bytes());
-                let _ = stream.write_all(&bytes[..bytes.len().min(cut)]);
+                let _ = stream.write_all(&bytes[..cut(bytes.len())]);
             });
         }
     });
@@ -107,6 +112,57 @@ fn many_connections_at_once_each_get_their_own() {
             });
         }
     });
+}
+
+/// As much as is read at a time.
+const BLOCK: usize = 16 * 1024;
+
+/// Reads all before the end, in blocks as RAUC does; how many bytes were fetched by the time that half of it was asked for.
+fn read_in_a_row(relay: &Relay) -> u64 {
+    let (mut stream, path) = connect(relay);
+    let (mut half, length) = (0, content().len() - TAIL);
+    for from in (0..length).step_by(BLOCK) {
+        let to = (from + BLOCK).min(length);
+        let (_, _, body) = ask(&mut stream, &path, &format!("{from}-{}", to - 1)).unwrap();
+        assert!(body == content()[from..to], "{from}-{to}");
+        if to >= 3 * length / 5 && half == 0 {
+            // What is ahead comes by itself.
+            let end = std::time::Instant::now() + Duration::from_secs(60);
+            while relay.seen().fetched() <= to as u64 && std::time::Instant::now() < end {
+                std::thread::yield_now();
+            }
+            half = relay.seen().fetched() - to as u64;
+        }
+    }
+    half
+}
+
+#[test]
+fn what_cannot_be_fetched_ahead_is_fetched_when_it_is_asked_for() {
+    let relay = relay(&mirror_that_cuts(|length| if length > BLOCK { 0 } else { length }));
+    let (mut stream, path) = connect(&relay);
+    for from in (0..content().len() - TAIL - BLOCK).step_by(BLOCK) {
+        let (_, _, body) = ask(&mut stream, &path, &format!("{from}-{}", from + BLOCK - 1)).unwrap();
+        assert!(body == content()[from..from + BLOCK], "{from}");
+    }
+    assert!(relay.seen().failure().is_some());
+}
+
+#[test]
+fn what_is_read_in_a_row_is_fetched_ahead_and_once() {
+    let relay = relay(&mirror(usize::MAX));
+    let ahead = read_in_a_row(&relay);
+    assert!(ahead > 0);
+    assert_eq!(relay.seen().fetched(), (content().len() - TAIL) as u64);
+    assert_eq!(relay.seen().failure(), None);
+}
+
+#[test]
+fn what_is_ahead_and_breaks_off_is_asked_for_again() {
+    // Each answer has 50 000 bytes at most, and the rest is asked for: as long as it goes forward, it goes on.
+    let relay = relay(&mirror(50_000));
+    read_in_a_row(&relay);
+    assert_eq!(relay.seen().failure(), None);
 }
 
 #[test]
