@@ -81,15 +81,16 @@ impl Vm {
         let tpm = folder.join("tpm");
         fs::create_dir_all(&tpm).map_err(Error::file("make", &tpm))?;
         let image = image.canonicalize().map_err(Error::file("find", image))?;
-        let vars = folder.join("vars.fd");
-        fs::copy(BLANK_VARIABLES, &vars).map_err(Error::file("write", &vars))?;
         let disk = folder.join("disk.qcow2");
         run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(&image).arg(&disk))?;
         run(Command::new("swtpm_setup")
             .args(["--tpm2", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--pcr-banks", "sha256"])
             .args(["--overwrite", "--tpmstate"])
             .arg(&tpm))?;
-        Ok(Self { folder: folder.to_owned(), image, accel, processors: 2, network, uefi, running: None, boots: 0 })
+        let vm =
+            Self { folder: folder.to_owned(), image, accel, processors: 2, network, uefi, running: None, boots: 0 };
+        vm.lose_variables()?;
+        Ok(vm)
     }
 
     /// The folder with the device's files and logs.
@@ -222,6 +223,12 @@ impl Vm {
             end(&mut running.tpm);
         }
         Ok(())
+    }
+
+    /// The EFI variables are gone, as in a new machine. For a device whose power is off.
+    pub fn lose_variables(&self) -> Result<()> {
+        let vars = self.folder.join("vars.fd");
+        fs::copy(BLANK_VARIABLES, &vars).map_err(Error::file("write", &vars)).map(drop)
     }
 
     /// The reset button: the machine starts over with its power on. Waits for the agent of the new boot.

@@ -50,6 +50,17 @@ pub(crate) fn verified_boot(world: &mut World, steps: &mut Steps) -> Result<()> 
         })?;
         steps.step(&format!("{unit} is confined (exposure below 2.0)"), "below 2.0", || exposure(vm, unit))?;
     }
+    steps.step("the hardware's watchdog waits for systemd", "i6300ESB timer, active, 120 s, fed by systemd", || {
+        let shown = vm
+            .sh("cd /sys/class/watchdog/watchdog0 && echo \"$(cat identity), $(cat state), $(cat timeout) s, \
+             $(systemctl show --property=RuntimeWatchdogUSec)\"")?;
+        Ok(shown.trim().replace("RuntimeWatchdogUSec=2min", "fed by systemd"))
+    })?;
+    steps.step("a trial that nobody decides ends after half an hour", "OnBootUSec=30min", || {
+        let shown =
+            vm.run(&["systemctl", "show", "--value", "--property=TimersMonotonic", "iotwasm-trial-deadline.timer"])?;
+        Ok(shown.split_whitespace().nth(1).unwrap_or_default().to_owned())
+    })?;
     // systemd-resolved answers this name itself: nobody outside is asked.
     steps.step("names are resolved", "127.0.0.53", || {
         let found = vm.run(&["getent", "ahostsv4", "_localdnsstub"])?;

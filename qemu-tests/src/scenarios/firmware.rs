@@ -110,6 +110,18 @@ fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
         let slot = slots.next().unwrap_or_default();
         steps.step("it runs from the other slot", slot, || vm.wait_firmware(version))?;
         steps.step("RAUC agrees", &format!("booted slot-{slot}, next slot-{slot}, good"), || rauc_says(vm))?;
+        steps.step(
+            "its journal was copied until then, and no longer",
+            &format!("firmware {version} in slot-{slot}"),
+            || {
+                until("the end of the copy", FIRMWARE_LIMIT, || {
+                    let unit = vm.exec(&["systemctl", "is-active", "iotwasm-trial-journal.service"])?;
+                    Ok(if unit.stdout.trim() == "inactive" { Look::Is(()) } else { Look::NotYet(unit.stdout) })
+                })?;
+                let first = vm.sh("head -n 1 /data/iotwasm/trials/1.log")?;
+                Ok(first.split(',').next().unwrap_or_default().to_owned())
+            },
+        )?;
         as_predicted(vm, steps, &release, false)?;
         pcr11.push(release.pcr11("sysinit:ready").map(|digest| digest.to_string()));
         steps.step("the payload runs on it", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
@@ -222,6 +234,11 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("the daemon's watchdog had seen it", "capd.service: Watchdog timeout (limit 6s)!", || {
         Ok(vm.sh("cat /data/qemu-tests/ends")?.trim().to_owned())
     })?;
+    steps.step("the journal of its boot has outlived it", &format!("firmware {next}, undone"), || {
+        let (version, log) = trial_journal(vm, 1)?;
+        let why = "this firmware is undone: daemon_not_ready";
+        Ok(format!("{version}, {}", if log.contains(why) { "undone" } else { log.as_str() }))
+    })?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
     steps.step("the payload is undone", "rolled_back: self_test_failed", || vm.verdict(COUNTER, "1.1.0"))?;
     steps.step("its old version runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))?;
@@ -252,6 +269,14 @@ fn missing_driver(world: &mut World, steps: &mut Steps) -> Result<()> {
     })?;
     steps.step("the old one runs", "committed", || vm.wait_firmware(&now).map(|_| "committed".into()))?;
     steps.step("and with it the payload", "1.0.0 running, healthy", || vm.wait_running(payload, "1.0.0"))
+}
+
+/// The journal of one of the last boots of a trial: which firmware, and what was said.
+fn trial_journal(vm: &mut Vm, number: u8) -> Result<(String, String)> {
+    let log = vm.get(&format!("/data/iotwasm/trials/{number}.log"))?;
+    let log = String::from_utf8_lossy(&log).into_owned();
+    let first = log.lines().next().and_then(|line| line.split(" in slot-").next()).unwrap_or_default();
+    Ok((first.to_owned(), log))
 }
 
 /// Where an ESP has its kernel image: the only file in it, in one piece.
@@ -317,6 +342,13 @@ fn dead_ends(world: &mut World, steps: &mut Steps) -> Result<()> {
         let orderly = rest.contains("reboot: ") || rest.contains("Kernel panic") || after.len() == rest.len();
         Ok(if orderly { rest.to_owned() } else { "reset".into() })
     })?;
+    for (number, fault) in [(1, "no-judge"), (2, "hang")] {
+        steps.step(&format!("the journal of the boot with the fault {fault} has outlived it"), "yes", || {
+            let (version, log) = trial_journal(vm, number)?;
+            let is_it = version == format!("firmware {next}") && log.contains(&format!("fault: {fault}"));
+            Ok(if is_it { "yes".into() } else { format!("{version}: {log}") })
+        })?;
+    }
     steps.step("what newer firmware wrote into the states is still in them", "2 files", || {
         let files =
             vm.sh("grep -l '\"region\": \"eu\"' /data/iotwasm/ota/firmware.json /data/iotwasm/payloads/*/state.json")?;
@@ -334,6 +366,8 @@ const BETWEEN: &str = "between";
 
 /// Power cuts in one update, the last of them in its first boots, of which each costs two: the old firmware comes between.
 const ROUND: u32 = 10;
+/// The one while it is installed that takes the EFI variables along; so does the first of the first boots.
+const LOST: u32 = 1;
 /// How many of them are for the first boots.
 const IN_BOOTS: u32 = 4;
 
@@ -357,7 +391,7 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
     let settings = settings(COUNTER, 10, &["confirmation_s = 45"]);
     let (repo, now, next) = prepare(world, COUNTER, &settings)?;
     // Slow enough for most of the cuts to come before it is installed.
-    world.server.set_fault_for(Fault::Slow(150_000), Some(".raucb"));
+    world.server.set_fault_for(Fault::Slow(75_000), Some(".raucb"));
     offer(world, &repo, &now, next)?;
     let installs = cuts.saturating_sub(IN_BOOTS).max(cuts.div_ceil(2));
     let mut seen = Vec::new();
@@ -375,9 +409,15 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
         // Not for a condition: the moment is what is random here.
         sleep(moment);
         let phase = phase_now(vm, next, phase);
-        let name = format!("power cut {} of {cuts}: {phase}, after {:.0} s", cut + 1, moment.as_secs_f64());
+        // The machine's battery is empty, too: the boot order is gone, and who was to be next.
+        let is_lost = cut == LOST || cut == installs;
+        let with = if is_lost { ", and the EFI variables are lost" } else { "" };
+        let name = format!("power cut {} of {cuts}: {phase}, after {:.0} s{with}", cut + 1, moment.as_secs_f64());
         steps.must(&name, || {
             vm.power_cut()?;
+            if is_lost {
+                vm.lose_variables()?;
+            }
             vm.power_on(&crate::vm::BootOptions::default())
         })?;
         seen.push(phase);
@@ -389,6 +429,10 @@ fn cut_update(world: &mut World, steps: &mut Steps, random: &mut Random, cuts: u
         let (installs, boots) = (of(INSTALLING), of(FIRST_BOOT));
         let enough = cuts < ROUND || (installs >= 3 && boots >= 3);
         Ok(if enough { "both".into() } else { format!("{installs} and {boots}") })
+    })?;
+    steps.step("the boot entries were made anew", "slot-a slot-b", || {
+        let entries = vm.sh("efibootmgr | sed -n 's/^Boot....[* ] *\\(slot-[ab]\\).*/\\1/p' | sort | xargs")?;
+        Ok(entries.trim().to_owned())
     })?;
     steps.step("RAUC agrees", "good", || Ok(rauc_says(vm)?.rsplit(", ").next().unwrap_or_default().to_owned()))?;
     steps.step("the payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
