@@ -14,14 +14,21 @@ use iotwasm_api::ota::Outcome;
 use iotwasm_firmware::Slot;
 use iotwasm_firmware::state::State;
 
-/// A device whose new firmware is about to be tried.
-fn in_trial(version: &str, change: impl FnOnce(&mut Device)) -> Device {
+/// A device that was told to restart into its new firmware.
+fn before_its_boot(version: &str, configure: impl FnOnce(&mut Device)) -> Device {
     let mut device = Device::new();
+    configure(&mut device);
     device.world.repo.release("blinky", "1.0.0");
     device.start();
     device.world.until_committed("1.0.0");
     device.world.repo.release_firmware(version);
     until("a restart is ordered", || device.run("reboot").exists());
+    device
+}
+
+/// A device whose new firmware is about to be tried.
+fn in_trial(version: &str, change: impl FnOnce(&mut Device)) -> Device {
+    let mut device = before_its_boot(version, |_| {});
     device.reset();
     change(&mut device);
     device.start();
@@ -414,12 +421,7 @@ fn what_runs_though_nobody_committed_it_is_kept_if_it_is_well() {
 
 #[test]
 fn what_was_never_tried_is_not_kept_because_the_boot_order_was_lost() {
-    let mut device = Device::new();
-    device.world.repo.release("blinky", "1.0.0");
-    device.start();
-    device.world.until_committed("1.0.0");
-    device.world.repo.release_firmware("1.1.0");
-    until("a restart is ordered", || device.run("reboot").exists());
+    let mut device = before_its_boot("1.1.0", |_| {});
     device.reset_without_variables(Slot::B);
     device.set_unit("capd.service", "activating");
     device.start();
@@ -429,13 +431,7 @@ fn what_was_never_tried_is_not_kept_because_the_boot_order_was_lost() {
 
 #[test]
 fn what_was_never_tried_is_not_kept_by_a_second_reset_after_the_boot_order_was_lost() {
-    let mut device = Device::new();
-    device.world.config.firmware.trial_boots = 1;
-    device.world.repo.release("blinky", "1.0.0");
-    device.start();
-    device.world.until_committed("1.0.0");
-    device.world.repo.release_firmware("1.1.0");
-    until("a restart is ordered", || device.run("reboot").exists());
+    let mut device = before_its_boot("1.1.0", |device| device.world.config.firmware.trial_boots = 1);
     device.reset_without_variables(Slot::B);
     device.set_unit("capd.service", "activating");
     device.start();

@@ -87,6 +87,9 @@ fn withdrawn(world: &mut World, steps: &mut Steps, repo: &Repo, now: &str) -> Re
     let low = "power: the battery has 10 %, and 30 % are needed";
     steps.step("the battery runs low while the next one is installed, whose boot waits", low, || {
         on_battery(&mut world.vm)?;
+        world.vm.sh(
+            "systemd-run --quiet --unit=qemu-monitor sh -c 'exec iotwasm device monitor >/data/qemu-tests/monitor.log'",
+        )?;
         offer(world, repo, now, next)?;
         until("the installation", FIRMWARE_LIMIT, || {
             let activity = world.vm.ota_status()?.activity;
@@ -94,6 +97,12 @@ fn withdrawn(world: &mut World, steps: &mut Steps, repo: &Repo, now: &str) -> Re
         })?;
         battery(&mut world.vm, 10)?;
         waits_for(&mut world.vm, low)
+    })?;
+    steps.step("the field engineer sees how far it is, in percent and in RAUC's words", "on its way", || {
+        let log = world.vm.sh("systemctl stop qemu-monitor.service; cat /data/qemu-tests/monitor.log")?;
+        let percents = log.lines().filter_map(|line| line.split(" %: ").next()?.rsplit(' ').next()?.parse::<u8>().ok());
+        let on_its_way = percents.filter(|percent| (1..100).contains(percent)).count();
+        Ok(if on_its_way > 0 && log.contains("Updating slot") { "on its way".into() } else { log })
     })?;
     let other = if slot == "a" { "b" } else { "a" };
     let primary = |vm: &mut Vm| {

@@ -4,13 +4,14 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 /// Bytes in a row from which on a run counts as one.
-const RUN: u64 = 256 * 1024;
-/// Furthest that is fetched ahead, and never more than half as much as was asked for in that run: what RAUC turns out to
+const RUN: u64 = 512 * 1024;
+/// Furthest that is fetched ahead, and never more than a quarter of what was asked for in that run: what RAUC turns out to
 /// have already is fetched in vain.
 const FURTHEST: u64 = 512 * 1024;
 /// Longest transfer of what is ahead.
@@ -55,7 +56,7 @@ impl Runs {
         if length >= RUN {
             let known = self.runs.iter().map(|other| other.start).filter(|start| *start >= run.end).min();
             let limit = known.unwrap_or(limit).min(limit);
-            let to = (run.end + FURTHEST.min(length / 2)).min(limit);
+            let to = (run.end + FURTHEST.min(length / 4)).min(limit);
             // Whole chunks, so that there are few requests; what is left at the limit.
             while run.ahead + CHUNK <= to || (to == limit && run.ahead < to) {
                 let end = (run.ahead + CHUNK).min(to);
@@ -82,6 +83,8 @@ impl Runs {
 #[derive(Debug)]
 pub(super) struct Chunk {
     range: Range<u64>,
+    /// Whether its transfer has begun.
+    begun: AtomicBool,
     bytes: Mutex<Vec<u8>>,
     arrived: watch::Receiver<usize>,
 }
@@ -96,6 +99,11 @@ pub(super) struct Filling {
 impl Chunk {
     pub(super) fn end(&self) -> u64 {
         self.range.end
+    }
+
+    /// Whether its bytes are on their way. One that still waits for its turn is not to be waited for.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// What has come of a range within, from its beginning on; waits for the first byte. None if that never comes.
@@ -113,9 +121,19 @@ impl Filling {
         self.chunk.range.clone()
     }
 
+    /// Its turn has come; false if nobody will ask for it any more.
+    pub(super) fn begin(&self) -> bool {
+        self.chunk.begun.store(true, Ordering::Relaxed);
+        self.is_wanted()
+    }
+
+    fn is_wanted(&self) -> bool {
+        Arc::strong_count(&self.chunk) > 1
+    }
+
     /// Takes the next bytes; false if nobody will ask for them any more.
     pub(super) fn push(&self, piece: &[u8]) -> bool {
-        if Arc::strong_count(&self.chunk) == 1 {
+        if !self.is_wanted() {
             return false;
         }
         let mut bytes = self.chunk.bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +154,9 @@ impl Store {
     /// A new chunk, which is there from now on; the oldest may go for it.
     pub(super) fn open(&mut self, range: Range<u64>) -> Filling {
         let (sender, arrived) = watch::channel(0);
-        let filling = Filling { chunk: Arc::new(Chunk { range, bytes: Mutex::default(), arrived }), arrived: sender };
+        let bytes = Mutex::new(Vec::with_capacity(CHUNK as usize));
+        let chunk = Chunk { range, begun: AtomicBool::new(false), bytes, arrived };
+        let filling = Filling { chunk: Arc::new(chunk), arrived: sender };
         self.chunks.push_back(Arc::clone(&filling.chunk));
         if self.chunks.len() > CHUNKS {
             self.chunks.pop_front();
@@ -154,7 +174,7 @@ impl Store {
         self.chunks.iter().map(|chunk| chunk.range.start).filter(|start| *start > at).min()
     }
 
-    /// It is of no use: its transfer failed.
+    /// It is of no use: its transfer failed, or comes too late.
     pub(super) fn forget(&mut self, chunk: &Arc<Chunk>) {
         self.chunks.retain(|other| !Arc::ptr_eq(other, chunk));
     }
@@ -188,7 +208,7 @@ mod tests {
     #[test]
     fn a_run_is_fetched_to_the_end_and_nothing_twice() {
         let mut chunks = ahead(blocks(0..LIMIT.div_ceil(BLOCK)));
-        assert_eq!(chunks.first(), Some(&(4 * BLOCK..4 * BLOCK + CHUNK)));
+        assert_eq!(chunks.first(), Some(&(8 * BLOCK..8 * BLOCK + CHUNK)));
         for pair in chunks.windows(2) {
             assert_eq!(pair[0].end, pair[1].start);
         }
@@ -230,7 +250,7 @@ mod tests {
                 for chunk in &chunks {
                     prop_assert!(chunk.start < chunk.end && chunk.end <= limit && chunk.end - chunk.start <= CHUNK);
                     prop_assert!(chunk.start >= range.end);
-                    prop_assert!(chunk.end <= run.end + FURTHEST.min((run.end - run.start) / 2));
+                    prop_assert!(chunk.end <= run.end + FURTHEST.min((run.end - run.start) / 4));
                 }
                 prop_assert!(runs.runs.len() <= KNOWN);
             }
@@ -268,5 +288,17 @@ mod tests {
         assert_eq!(chunk.part(&(2..10)).await, None);
         store.forget(&chunk);
         assert!(store.at(5).is_none());
+    }
+
+    #[test]
+    fn a_chunk_that_nobody_asks_for_any_more_is_not_begun() {
+        let mut store = Store::default();
+        let filling = store.open(0..10);
+        assert!(!store.at(5).unwrap().has_begun());
+        assert!(filling.begin() && store.at(5).unwrap().has_begun());
+        for n in 1..=CHUNKS as u64 {
+            store.open(n * 10..(n + 1) * 10);
+        }
+        assert!(store.at(5).is_none() && !filling.begin() && !filling.push(b"0"));
     }
 }

@@ -24,10 +24,10 @@ use super::http::{self, Request};
 
 /// Transfers from the mirrors at a time.
 pub(super) const TRANSFERS: usize = 4;
-/// Connections at a time: RAUC makes one for each read that the kernel has under way, at most 128, and keeps them.
-const CONNECTIONS: usize = 160;
 /// How many of them are for what RAUC has not asked for yet: what it waits for goes on beside these.
 const AHEAD: usize = 2;
+/// Connections at a time: RAUC makes one for each read that the kernel has under way, at most 128, and keeps them.
+const CONNECTIONS: usize = 160;
 /// Longest silence on a connection between two requests, and longest wait for RAUC to take what it asked for.
 const IDLE: Duration = Duration::from_secs(300);
 /// Pieces of a transfer that wait to be taken, of 64 KiB at most each.
@@ -252,6 +252,11 @@ impl Bundle {
                 (store.at(remote.start), store.after(remote.start).unwrap_or(remote.end))
             };
             if let Some(chunk) = chunk {
+                if !chunk.has_begun() {
+                    // Its turn may be long in coming, and somebody waits.
+                    self.foresight().store.forget(&chunk);
+                    continue;
+                }
                 let Some(part) = chunk.part(&(remote.start..remote.end.min(chunk.end()))).await else {
                     // It is asked for once more, now that somebody waits for it.
                     self.foresight().store.forget(&chunk);
@@ -305,9 +310,15 @@ impl Bundle {
         // Neither is ever closed.
         let Ok(_own) = self.ahead.acquire().await else { return };
         let Ok(_turn) = self.transfers.acquire().await else { return };
+        if !filling.begin() {
+            return;
+        }
         let worker = Arc::clone(&self);
         let fetch = move || worker.fetch(filling.range(), &mut |piece| filling.push(piece));
-        let _ = tokio::task::spawn_blocking(fetch).await;
+        // Fetched again if it is asked for: only then it is a failure.
+        if let Ok(Some(why)) = tokio::task::spawn_blocking(fetch).await {
+            debug!("ahead of what was asked for: {why}");
+        }
     }
 
     /// Fetches a range from the mirrors, in a thread of its own, when its turn comes.
@@ -318,16 +329,21 @@ impl Bundle {
             // Never closed.
             let Ok(_turn) = bundle.transfers.acquire().await else { return };
             let worker = Arc::clone(&bundle);
-            let fetch = move || worker.fetch(range, &mut |piece| sender.blocking_send(piece.to_vec()).is_ok());
+            let fetch = move || {
+                if let Some(why) = worker.fetch(range, &mut |piece| sender.blocking_send(piece.to_vec()).is_ok()) {
+                    warn!("{why}");
+                    // Before the sender goes: then it is known that there is no more.
+                    *worker.seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                }
+            };
             let _ = tokio::task::spawn_blocking(fetch).await;
         });
         pieces
     }
 
-    /// Has a range taken, piece by piece, for as long as there is a taker.
-    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> bool) {
-        let client = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let Some(mut client) = client else { return };
+    /// Has a range taken, piece by piece, for as long as there is a taker. Why the mirrors did not deliver, if they did not.
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> bool) -> Option<String> {
+        let mut client = self.clients.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
         let fetched = client.range(&self.remote, self.total, range, &mut |piece| {
             self.seen.fetched.fetch_add(piece.len() as u64, Ordering::Relaxed);
             !self.seen.quit.load(Ordering::Relaxed) && take(piece)
@@ -335,12 +351,8 @@ impl Bundle {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client);
         match fetched {
             // Nobody wants the rest any more, or the relay ends: no mirror's fault.
-            Ok(()) | Err(iotwasm_fetch::Error::Cancelled { .. }) => {}
-            Err(err) => {
-                let why = report::chain(&err);
-                warn!("{why}");
-                *self.seen.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-            }
+            Ok(()) | Err(iotwasm_fetch::Error::Cancelled { .. }) => None,
+            Err(err) => Some(report::chain(&err)),
         }
     }
 }

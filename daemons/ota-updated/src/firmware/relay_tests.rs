@@ -2,16 +2,19 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener as Listener, TcpStream as Stream};
+use std::sync::OnceLock;
 
 use iotwasm_fetch::Options;
 
 use super::*;
 
 /// Some bytes, of which the last thousand are the end.
-fn content() -> Vec<u8> {
-    (0..500_000u32).map(|i| (i % 251) as u8).collect()
+fn content() -> &'static [u8] {
+    static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
+    CONTENT.get_or_init(|| (0..TOTAL).map(|i| (i % 251) as u8).collect())
 }
 
+const TOTAL: usize = 4_000_000;
 const TAIL: usize = 1000;
 
 /// Serves ranges of the content; each answer stops after `cut` bytes.
@@ -20,11 +23,13 @@ fn mirror(cut: usize) -> String {
 }
 
 /// The same; what of an answer of some length is given.
-fn mirror_that_cuts(cut: impl Fn(usize) -> usize + Send + Sync + Copy + 'static) -> String {
+fn mirror_that_cuts(cut: impl Fn(usize) -> usize + Send + Sync + 'static) -> String {
+    let cut = Arc::new(cut);
     let listener = Listener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            let cut = Arc::clone(&cut);
             std::thread::spawn(move || {
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
                 let mut span = None;
@@ -36,7 +41,7 @@ fn mirror_that_cuts(cut: impl Fn(usize) -> usize + Send + Sync + Copy + 'static)
                     }
                 }
                 let Some((from, to)) = span else { return };
-                let (bytes, total) = (&content()[from..=to], content().len());
+                let (bytes, total) = (&content()[from..=to], TOTAL);
                 let head = format!(
                     "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{to}/{total}\r\nContent-Length: {}\r\n\
                      Connection: close\r\n\r\n",
@@ -55,7 +60,7 @@ fn relay(mirror: &str) -> Relay {
     let options = Options { proxy_from_environment: false, ..Options::default() };
     let client = || Client::new(&[mirror.to_owned()], &options).unwrap();
     let clients = (0..TRANSFERS).map(|_| client()).collect();
-    let (total, tail) = (content().len() as u64, content().split_off(content().len() - TAIL));
+    let (total, tail) = (TOTAL as u64, content()[TOTAL - TAIL..].to_vec());
     Relay::start(Source { clients, path: "f".into(), total, tail }).unwrap()
 }
 
@@ -88,14 +93,21 @@ fn ask(stream: &mut BufReader<Stream>, path: &str, range: &str) -> std::io::Resu
 fn ranges_come_whole_wherever_they_lie_on_one_connection() {
     let relay = relay(&mirror(usize::MAX));
     let (mut stream, path) = connect(&relay);
-    for (from, to) in [(0, 3), (0, 499_999), (498_990, 499_010), (499_000, 499_999), (499_999, 499_999), (7, 131_078)] {
+    for (from, to) in [
+        (0, 3),
+        (0, TOTAL - 1),
+        (TOTAL - TAIL - 10, TOTAL - TAIL + 10),
+        (TOTAL - TAIL, TOTAL - 1),
+        (TOTAL - 1, TOTAL - 1),
+        (7, 131_078),
+    ] {
         let (status, range, body) = ask(&mut stream, &path, &format!("{from}-{to}")).unwrap();
         assert!(status.starts_with("HTTP/1.1 206 "), "{status}");
-        assert_eq!(range, format!("bytes {from}-{to}/500000"));
+        assert_eq!(range, format!("bytes {from}-{to}/{TOTAL}"));
         assert!(body == content()[from..=to], "{from}-{to}");
     }
     // What lies in memory is not fetched.
-    assert_eq!(relay.seen().fetched(), 4 + 499_000 + 10 + 131_072);
+    assert_eq!(relay.seen().fetched(), (4 + TOTAL - TAIL + 10 + 131_072) as u64);
     assert_eq!(relay.seen().failure(), None);
 }
 
@@ -116,36 +128,63 @@ fn many_connections_at_once_each_get_their_own() {
 
 /// As much as is read at a time.
 const BLOCK: usize = 16 * 1024;
+/// As much as is fetched ahead at a time.
+const CHUNK: usize = 128 * 1024;
 
-/// Reads all before the end, in blocks as RAUC does; how many bytes were fetched by the time that half of it was asked for.
+/// Reads all before the end, in blocks as RAUC does; how many bytes more than asked for were fetched when it had come to three fifths.
 fn read_in_a_row(relay: &Relay) -> u64 {
     let (mut stream, path) = connect(relay);
-    let (mut half, length) = (0, content().len() - TAIL);
+    let (mut ahead, length) = (0, TOTAL - TAIL);
     for from in (0..length).step_by(BLOCK) {
         let to = (from + BLOCK).min(length);
         let (_, _, body) = ask(&mut stream, &path, &format!("{from}-{}", to - 1)).unwrap();
         assert!(body == content()[from..to], "{from}-{to}");
-        if to >= 3 * length / 5 && half == 0 {
+        if to >= 3 * length / 5 && ahead == 0 {
             // What is ahead comes by itself.
             let end = std::time::Instant::now() + Duration::from_secs(60);
             while relay.seen().fetched() <= to as u64 && std::time::Instant::now() < end {
                 std::thread::yield_now();
             }
-            half = relay.seen().fetched() - to as u64;
+            ahead = relay.seen().fetched() - to as u64;
         }
     }
-    half
+    ahead
 }
 
 #[test]
-fn what_cannot_be_fetched_ahead_is_fetched_when_it_is_asked_for() {
-    let relay = relay(&mirror_that_cuts(|length| if length > BLOCK { 0 } else { length }));
+fn what_cannot_be_fetched_ahead_is_fetched_when_it_is_asked_for_and_blames_nobody() {
+    // A block's answer is whole. Of anything longer comes a little, and of what is asked for behind that nothing.
+    let relay = relay(&mirror_that_cuts(|length| match length {
+        ..=BLOCK => length,
+        CHUNK => BLOCK + 1000,
+        _ => 0,
+    }));
+    read_in_a_row(&relay);
+    assert_eq!(relay.seen().failure(), None);
+}
+
+#[test]
+fn nobody_waits_for_what_has_not_begun() {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(Mutex::new(wait));
+    // What is fetched ahead stands still until this test ends.
+    let relay = relay(&mirror_that_cuts(move |length| {
+        if length == CHUNK {
+            let _ = wait.lock().unwrap().recv();
+        }
+        length
+    }));
     let (mut stream, path) = connect(&relay);
-    for from in (0..content().len() - TAIL - BLOCK).step_by(BLOCK) {
-        let (_, _, body) = ask(&mut stream, &path, &format!("{from}-{}", from + BLOCK - 1)).unwrap();
-        assert!(body == content()[from..from + BLOCK], "{from}");
-    }
-    assert!(relay.seen().failure().is_some());
+    let read = 2 * 1024 * 1024;
+    ask(&mut stream, &path, &format!("0-{}", read - 1)).unwrap();
+    // Two are on their way, and the third waits for them.
+    let third = read + 2 * CHUNK;
+    let (_, _, body) = ask(&mut stream, &path, &format!("{third}-{}", third + 999)).unwrap();
+    assert!(body == content()[third..third + 1000]);
+    assert_eq!(relay.seen().fetched(), read as u64 + 1000);
+    drop(release);
+    let (_, _, body) = ask(&mut stream, &path, &format!("{read}-{}", read + 999)).unwrap();
+    assert!(body == content()[read..read + 1000]);
 }
 
 #[test]
@@ -153,7 +192,7 @@ fn what_is_read_in_a_row_is_fetched_ahead_and_once() {
     let relay = relay(&mirror(usize::MAX));
     let ahead = read_in_a_row(&relay);
     assert!(ahead > 0);
-    assert_eq!(relay.seen().fetched(), (content().len() - TAIL) as u64);
+    assert_eq!(relay.seen().fetched(), (TOTAL - TAIL) as u64);
     assert_eq!(relay.seen().failure(), None);
 }
 
@@ -172,7 +211,7 @@ fn other_paths_and_requests_are_refused_and_the_path_cannot_be_guessed() {
     assert!(path.len() > 32 && path != connect(&other).1);
     assert!(ask(&mut stream, "/firmware.raucb", "0-3").unwrap().0.contains(" 404 "));
     let (mut stream, path) = connect(&one);
-    assert!(ask(&mut stream, &path, "0-500000").unwrap().0.contains(" 416 "));
+    assert!(ask(&mut stream, &path, &format!("0-{TOTAL}")).unwrap().0.contains(" 416 "));
     let (mut stream, path) = connect(&one);
     let endless = ask(&mut stream, &format!("{path}{}", "x".repeat(64 * 1024)), "0-3");
     assert!(endless.is_err() || endless.is_ok_and(|(status, ..)| status.is_empty()));
@@ -187,7 +226,7 @@ fn a_mirror_that_gives_nothing_is_told_and_remembered() {
     assert!(relay.seen().failure().is_some());
     // The end is served all the same.
     let (mut stream, path) = connect(&relay);
-    assert_eq!(ask(&mut stream, &path, "499000-499999").unwrap().2.len(), 1000);
+    assert_eq!(ask(&mut stream, &path, &format!("{}-{}", TOTAL - TAIL, TOTAL - 1)).unwrap().2.len(), TAIL);
 }
 
 #[test]

@@ -13,11 +13,10 @@ use crate::tool::Tool;
 
 /// What changes with most releases, in the order in which it is laid out: behind everything else. An image is fetched by
 /// blocks of 4 KiB that the device does not have yet, and whatever lies behind a file that grew has moved.
-const CHANGES: [&str; 11] = [
+const CHANGES: [&str; 10] = [
     "/usr/lib/modules-load.d",
     "/etc",
     "/usr/lib/systemd/system",
-    "/usr/lib/os-release",
     "/usr/share/iotwasm",
     "/usr/libexec/iotwasm",
     "/usr/bin/iotwasm",
@@ -26,8 +25,8 @@ const CHANGES: [&str; 11] = [
     "/usr/bin/wasm-supervisord",
     "/usr/bin/ota-updated",
 ];
-/// Written by every build.
-const LAST: &str = "/usr/lib/iotwasm";
+/// Written by every build: where nothing else changes, nothing else moves.
+const LAST: [&str; 2] = ["/usr/lib/os-release", "/usr/lib/iotwasm"];
 
 pub(super) fn make(args: &Build, out: &Path) -> Result<Verity, Error> {
     let sort = out.with_extension("sort");
@@ -78,7 +77,7 @@ pub(super) fn make(args: &Build, out: &Path) -> Result<Verity, Error> {
 
 /// mksquashfs's sort file: what has the lowest number is laid out last. Only what is there may be named.
 fn order(args: &Build) -> String {
-    let own = CHANGES.into_iter().chain(args.changes.iter().map(String::as_str)).chain([LAST]);
+    let own = CHANGES.into_iter().chain(args.changes.iter().map(String::as_str)).chain(LAST);
     let mut text = String::new();
     for (at, path) in own.enumerate() {
         let path = path.trim_matches('/');
