@@ -126,10 +126,13 @@ fn update(world: &mut World, steps: &mut Steps) -> Result<()> {
             let log = vm.get(IMA_LOG)?;
             Ok(String::from_utf8_lossy(&log).matches(&entry).count().to_string())
         })?;
-        steps.step("not more than 15 % of the bundle was fetched", "little", || {
+        // The first brings another version and nothing else: what changes with each release must move nothing, and nobody but
+        // RAUC may read the bundle as it is streamed. The second has another byte in one daemon.
+        let limit = if version == VERSIONS[0] { 5 } else { 15 };
+        steps.step(&format!("not more than {limit} % of the bundle was fetched"), "little", || {
             let fetched = world.server.sent(".raucb");
             println!("    ({fetched} of {bundle} bytes)");
-            let little = fetched > 0 && fetched * 100 <= bundle * 15;
+            let little = fetched > 0 && fetched * 100 <= bundle * limit;
             Ok(if little { "little".into() } else { format!("{fetched} of {bundle} bytes") })
         })?;
     }
