@@ -123,7 +123,7 @@ fn refused(world: &mut World, steps: &mut Steps) -> Result<()> {
             world.server.forget();
             until("the installation to be under way", SETTLE_LIMIT, || {
                 let sent = world.server.sent(".raucb");
-                Ok(if sent > 700_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
+                Ok(if sent > 300_000 { Look::Is(()) } else { Look::NotYet(format!("{sent} bytes")) })
             })?;
             let mut altered = whole.clone();
             for byte in altered[64 * 1024..contents].iter_mut().step_by(4096) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Scenario;
-use super::firmware::{VERSIONS, offer, prepare, rauc_says, settings};
+use super::firmware::{VERSIONS, offer, prepare, rauc_says, settings, waits_for};
 use crate::device::{FIRMWARE_LIMIT, SETTLE_LIMIT, Settings};
 use crate::error::Result;
 use crate::repo::{Release, Repo};
@@ -135,16 +135,4 @@ fn closed_window(vm: &mut Vm) -> Result<String> {
 
 fn battery(vm: &mut Vm, percent: u32) -> Result<()> {
     vm.sh(&format!("echo {percent} >/sys/module/test_power/parameters/battery_capacity")).map(drop)
-}
-
-/// Waits until the firmware waits for that.
-fn waits_for(vm: &mut Vm, what: &str) -> Result<String> {
-    until(&format!("the firmware to wait for {what:?}"), SETTLE_LIMIT, || {
-        let firmware = vm.firmware()?;
-        Ok(if firmware.waiting_for == what {
-            Look::Is(firmware.waiting_for)
-        } else {
-            Look::NotYet(format!("{firmware:?}"))
-        })
-    })
 }

@@ -80,6 +80,7 @@ const PAYLOADS: &[Scenario] = &[
     firmware_when::WHEN,
     firmware::UNWELL,
     firmware::MISSING_DRIVER,
+    firmware::UNREACHABLE,
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
