@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 8;
 
 /// What the store needs of a disk. Only the syncs promise anything about a power cut.
 ///
-/// Contract: `rename` is atomic; after `sync_file` the file's bytes are there for good, after `sync_dir` the folder's
+/// Contract: `rename` and `exchange` are atomic; after `sync_file` the file's bytes are there for good, after `sync_dir` the folder's
 /// entries; nothing else is. `remove_*` of what is not there succeeds.
 pub trait Disk {
     /// True if something is there.
@@ -27,6 +27,8 @@ pub trait Disk {
     fn take(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Replaces a file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Two folders change places, at once.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a folder with all that is in it; follows no link.
@@ -77,6 +79,11 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -217,6 +217,20 @@ impl Disk for PoweredDisk {
         )
     }
 
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.step(
+            |model| {
+                let (first, second) = (Self::there(model, one)?, Self::there(model, other)?);
+                for (path, inode) in [(one, second), (other, first)] {
+                    let (dir, name) = model.parent(path)?;
+                    model.entries(dir).insert(name, inode);
+                }
+                Ok(())
+            },
+            |_| (),
+        )
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.remove(path)
     }
@@ -354,6 +368,60 @@ fn a_power_cut_after_any_operation_leaves_a_runnable_payload() {
         committed_before = seen.into_iter().min().unwrap();
     }
     assert_eq!(committed_before, Some(4));
+}
+
+#[test]
+fn a_power_cut_while_a_chain_is_renewed_leaves_one_of_both_whole() {
+    let downloads = tempfile::tempdir().unwrap();
+    let run = |disk: &PoweredDisk| {
+        let store = Writer::with_disk(ROOT, disk.clone());
+        let export = |n: u8, folder: &Path| {
+            chain(n).into_iter().try_for_each(|(name, text)| disk.create(&folder.join(name), text))
+        };
+        let state = update(&store, PayloadState::default(), &[(1, true)], &export, downloads.path())?;
+        let (slot, _) = state.committed().unwrap();
+        let installed = disk.0.borrow().done;
+        // Twice: the second time there is one from before.
+        for n in [2, 3] {
+            store.renew_chain(&id(), slot, |folder| export(n, folder))?;
+        }
+        Ok::<_, StoreError>((slot, installed))
+    };
+    let whole = PoweredDisk::new(usize::MAX);
+    let (slot, installed) = run(&whole).unwrap();
+    let operations = whole.0.borrow().done;
+    let mut seen = Vec::new();
+    for cut in installed + 1..=operations {
+        let disk = PoweredDisk::new(cut);
+        run(&disk).unwrap_err();
+        for seed in 0..12 {
+            let left = tempfile::tempdir().unwrap();
+            disk.0.borrow().leave(0, left.path(), &mut Dice(cut as u64 * 1000 + seed));
+            let reader = Reader::new(left.path());
+            assert_eq!(reader.payload(&id(), slot).unwrap(), Some(content(1)));
+            let folder = reader.chain(&id(), slot);
+            let found = (1..=3).find(|&n| {
+                chain(n).into_iter().all(|(name, text)| fs::read(folder.join(name)).is_ok_and(|bytes| bytes == text))
+            });
+            seen.push(found.unwrap_or_else(|| panic!("cut {cut} of {operations}, seed {seed}: no chain is whole")));
+        }
+    }
+    assert!((1..=3).all(|n| seen.contains(&n)));
+}
+
+#[test]
+fn a_chain_that_cannot_be_exported_leaves_the_one_that_is_there() {
+    let (root, downloads) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Writer::new(root.path());
+    let export =
+        |n: u8, folder: &Path| chain(n).into_iter().try_for_each(|(name, text)| fs::write(folder.join(name), text));
+    let state = update(&store, PayloadState::default(), &[(1, true)], &export, downloads.path()).unwrap();
+    let (slot, _) = state.committed().unwrap();
+    store.renew_chain(&id(), slot, |_| Err(io::Error::other("a role is missing"))).unwrap_err();
+    assert_eq!(check(root.path(), "not exported"), Some(1));
+    let other = |n: u8, folder: &Path| fs::write(folder.join("root.json"), [n]);
+    store.renew_chain(&id(), slot, |folder| other(2, folder)).unwrap();
+    assert_eq!(fs::read(store.reader().chain(&id(), slot).join("root.json")).unwrap(), [2]);
 }
 
 /// The updater, started again on the real disk after the power cut, gets to the same end.

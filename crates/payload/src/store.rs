@@ -4,6 +4,7 @@
 //! <root>/<id>/state.json         the slot states; replaced as a whole
 //! <root>/<id>/{a,b}/payload.wasm the file as signed
 //! <root>/<id>/{a,b}/chain/       the metadata that verifies it
+//! <root>/<id>/{a,b}/chain.other/ the one before, or the next one while it is written
 //! ```
 //!
 //! Owns the order of writes: whatever instant the power goes, the committed slot and a readable state remain. Only
@@ -25,6 +26,8 @@ use crate::slot::{MAX_STATE_BYTES, PayloadState, Release, SlotState, StateError}
 pub const PAYLOAD_FILE: &str = "payload.wasm";
 /// Name of the metadata's folder in a slot.
 pub const CHAIN_FOLDER: &str = "chain";
+/// Name of the folder that changes places with it.
+const OTHER_CHAIN_FOLDER: &str = "chain.other";
 /// Name of the state's file.
 pub const STATE_FILE: &str = "state.json";
 /// The state while it is being written.
@@ -286,6 +289,30 @@ impl<D: Disk> Writer<D> {
         self.disk.sync_tree(&chain).map_err(disk("sync", &chain))?;
         self.disk.sync_dir(&folder).map_err(disk("sync", &folder))?;
         self.disk.sync_dir(&home).map_err(disk("sync", &home))
+    }
+
+    /// Writes the metadata of what lies in a slot anew, whatever the slot is for: the payload stays as it is, and at any instant
+    /// one of both chains is there, whole. On return the new one survives a power cut; on error the old one still stands. What
+    /// was there before stays beside it until the next time, for whoever is reading it.
+    pub fn renew_chain(
+        &self,
+        id: &PayloadId,
+        slot: Slot,
+        export_chain: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let root = &self.layout.root;
+        let free = self.disk.free(root).map_err(disk("measure", root))?;
+        if free < CHAIN_ROOM.saturating_add(RESERVE) {
+            return Err(StoreError::DiskFull { needed: CHAIN_ROOM, free });
+        }
+        let folder = self.layout.slot(id, slot);
+        let (chain, other) = (folder.join(CHAIN_FOLDER), folder.join(OTHER_CHAIN_FOLDER));
+        self.disk.remove_tree(&other).map_err(disk("clear", &other))?;
+        self.disk.create_dir(&other).map_err(disk("create", &other))?;
+        export_chain(&other).map_err(|err| StoreError::Chain { path: other.clone(), err })?;
+        self.disk.sync_tree(&other).map_err(disk("sync", &other))?;
+        self.disk.exchange(&other, &chain).map_err(disk("replace", &chain))?;
+        self.disk.sync_dir(&folder).map_err(disk("sync", &folder))
     }
 
     /// Removes a payload with all that it has, its memory of what was rolled back too.

@@ -14,8 +14,11 @@
 //! * The image is older than the chain (a firmware rollback): the roots in the chain lead from it to the newer one.
 //! * The image is newer than the chain: older roots in the chain are ignored, and the files must verify under the pinned
 //!   root as they are. They do as long as it has not withdrawn the keys that signed them. If it has, the check fails with
-//!   [`Refusal::NotUnderRoot`]: a key that was withdrawn vouches for nothing any more. Who replaces a key therefore lets
-//!   devices refresh (and export their chains anew) before the image with the new root reaches them.
+//!   [`Refusal::NotUnderRoot`]: a key that was withdrawn vouches for nothing any more. Whoever keeps a chain therefore exports
+//!   it anew when a refresh has brought a newer root: before an image that pins it can reach the device.
+//!
+//! An export has the roots before the pinned one, too, as far as the store has them: firmware that goes back to an older image
+//! needs them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -166,6 +169,10 @@ pub(crate) fn export<D: Disk>(
             Some(bytes) => copy(&names::remote("root", Some(version)), &bytes)?,
             None => break,
         }
+    }
+    for version in (1..pinned.header.version).rev() {
+        let Some(bytes) = store.load(&StoreFile::RootVersion(version), limits.root_bytes) else { break };
+        copy(&names::remote("root", Some(version)), &bytes)?;
     }
     let mut files = vec![StoreFile::Timestamp, StoreFile::Snapshot, StoreFile::Targets("targets".into())];
     files.extend(target.roles.iter().skip(1).map(|role| StoreFile::Targets(role.clone())));

@@ -103,6 +103,26 @@ fn newer_pinned_root_refuses_an_old_chain_whose_keys_it_withdrew() {
 }
 
 #[test]
+fn chain_exported_under_a_newer_image_verifies_under_the_older_one() {
+    let mut world = world();
+    let before = export(&world);
+    rotate(&mut world, "timestamp");
+    rotate(&mut world, "targets");
+    let renewed = export(&world);
+    // The next image pins what is the newest root now.
+    let (older, newer) = (world.pinned.clone(), world.root.to_bytes());
+    chain::verify(&newer, before.path(), NAME).unwrap_err();
+    chain::verify(&newer, renewed.path(), NAME).unwrap();
+    world.pinned.clone_from(&newer);
+    rotate(&mut world, "snapshot");
+    let later = export(&world);
+    for pinned in [older, newer, world.root.to_bytes()] {
+        let floor = chain::Floor::default();
+        assert_eq!(chain::verify_above(&pinned, later.path(), NAME, floor).unwrap().root, 4);
+    }
+}
+
+#[test]
 fn chain_below_the_floor_is_refused() {
     let world = world();
     let folder = export(&world);

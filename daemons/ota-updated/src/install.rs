@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use iotwasm_api::ota::Outcome;
-use iotwasm_kit::{report, warn};
+use iotwasm_kit::{info, report, warn};
 use iotwasm_payload::Slot;
 use iotwasm_payload::choice::{Candidate, Choice, Current, Kept, Why, choose};
 use iotwasm_payload::slot::{Rejected, Release};
@@ -166,8 +166,14 @@ impl Installer {
         let offers = self.offers(slots.wanted())?;
         let candidates: Vec<Candidate> = offers.iter().map(|offer| offer.candidate.clone()).collect();
         let committed = slots.state().committed();
-        let current =
-            committed.map(|(slot, release)| Current { release, runnable: self.is_sound(&slots, slot, release) });
+        let root = committed.and_then(|(slot, release)| self.root_of(&slots, slot, release));
+        let current = committed.map(|(_, release)| Current { release, runnable: root.is_some() });
+        if let Some((slot, release)) = committed
+            && root.is_some_and(|root| root < self.repository.root_version())
+            && offers.iter().any(|offer| offer.candidate.release == *release)
+        {
+            self.renew_chain(&slots, slot, release);
+        }
         let rejected = [slots.state().rejected(), &self.refused].concat();
         let id = slots.id();
         let version = committed.map_or_else(String::new, |(_, release)| release.version().to_string());
@@ -259,23 +265,41 @@ impl Installer {
         Ok(offers)
     }
 
-    /// Whether what lies in a slot is still the release, and still vouched for: the supervisor would not run it else.
-    fn is_sound(&self, slots: &Slots, slot: Slot, release: &Release) -> bool {
-        let verdict = || -> Result<(), String> {
+    /// Exports the chain of what is committed anew, under a root that is newer than the one it was exported under: an image
+    /// that pins that one may no longer trust who signed the old chain.
+    fn renew_chain(&mut self, slots: &Slots, slot: Slot, release: &Release) {
+        let (repository, name) = (&mut self.repository, release.target.to_string());
+        let renewed =
+            slots.renew_chain(slot, |folder| repository.export_chain(&name, folder).map_err(std::io::Error::other));
+        match renewed {
+            Ok(()) => {
+                info!("{release}: its metadata in slot {slot} are those under root {}", repository.root_version())
+            }
+            // What is there goes on vouching for it; the next check tries again.
+            Err(err) => warn!("{release}: could not renew its metadata in slot {slot}: {}", report::chain(&err)),
+        }
+    }
+
+    /// The version of the root under which what lies in a slot is still the release, and still vouched for; none if it is not:
+    /// the supervisor would not run it.
+    fn root_of(&self, slots: &Slots, slot: Slot, release: &Release) -> Option<u64> {
+        let verdict = || -> Result<u64, String> {
             let bytes = slots.bytes(slot).ok_or("its file cannot be read")?;
             if Digest::of(&bytes) != release.sha256 {
                 return Err("its file was changed".to_owned());
             }
             let name = release.target.to_string();
-            let target = chain::verify(self.repository.pinned_root(), &slots.chain(slot), &name)
-                .map_err(|err| report::chain(&err))?;
+            let chain::Verified { target, root } =
+                chain::verify_above(self.repository.pinned_root(), &slots.chain(slot), &name, chain::Floor::default())
+                    .map_err(|err| report::chain(&err))?;
             target.verify(&bytes).map_err(|why| why.to_string())?;
             // New firmware may have a stricter check, or another board's name.
             let custom = target.custom.as_ref().and_then(|custom| custom.get(CUSTOM_KEY));
             let target = PayloadTarget::from_custom(custom).map_err(|err| report::chain(&err))?;
-            self.judge(&Candidate { release: release.clone(), target }, &bytes).map(drop)
+            self.judge(&Candidate { release: release.clone(), target }, &bytes)?;
+            Ok(root)
         };
-        verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).is_ok()
+        verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).ok()
     }
 
     /// The manifest against what was signed, and the static check: all that is wrong.

@@ -251,6 +251,12 @@ impl Repository {
         self.updater.export_chain(name, folder).map(drop)
     }
 
+    /// Version of the root that is trusted now.
+    #[must_use]
+    pub fn root_version(&self) -> u64 {
+        self.updater.root_version()
+    }
+
     /// Drops the metadata from memory until the next refresh.
     pub fn rest(&mut self) {
         self.updater.release();

@@ -92,6 +92,26 @@ fn mixed_metadata_are_refused() {
 }
 
 #[test]
+fn what_vouches_for_a_committed_payload_follows_a_rotated_key() {
+    let mut world = committed();
+    let (before, attempts) = (world.state(), world.attempts().len());
+    let (slot, release) = before.committed().unwrap();
+    let (chain, name) =
+        (world.data().join("payloads/blinky").join(slot.as_str()).join("chain"), release.target.to_string());
+    let is_vouched_for = |root: &[u8]| iotwasm_trust::chain::verify(root, &chain, &name).is_ok();
+    // What the image pins, and what the next one will.
+    let (older, newer) = (world.repo.root_json(), world.repo.rotate_timestamp());
+    assert!(is_vouched_for(&older) && !is_vouched_for(&newer));
+    world.check();
+    assert!(is_vouched_for(&older) && is_vouched_for(&newer));
+    // Once: what is under the newest root is left alone.
+    let written = std::fs::metadata(&chain).unwrap().modified().unwrap();
+    world.check();
+    assert_eq!(std::fs::metadata(&chain).unwrap().modified().unwrap(), written);
+    assert_eq!((world.state(), world.attempts().len()), (before.clone(), attempts));
+}
+
+#[test]
 fn a_repository_under_another_root_is_refused() {
     let world = committed();
     let other = world.dir.path().join("other");

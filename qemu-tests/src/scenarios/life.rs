@@ -1,8 +1,10 @@
 //! The ordinary life of a payload: installed, updated, kept, withdrawn.
 
+use std::fs;
+
 use super::Scenario;
 use crate::device::Settings;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::repo::Release;
 use crate::steps::Steps;
 use crate::vm::Vm;
@@ -35,6 +37,9 @@ pub(crate) const ROTATION: Scenario = Scenario {
     about: "devices follow when keys of root, timestamp and vendor are replaced",
     run: rotation,
 };
+
+/// Where the image has its root of trust.
+const PINNED_ROOT: &str = "/usr/share/iotwasm/root.json";
 
 /// See [`FIRST_INSTALL`].
 pub(crate) fn first_install(world: &mut World, steps: &mut Steps) -> Result<()> {
@@ -136,5 +141,29 @@ fn rotation(world: &mut World, steps: &mut Steps) -> Result<()> {
         steps.step(&format!("after {role} has a new key, updates go on"), "committed", || vm.verdict(COUNTER, &new))?;
         world.now_stands(&new);
     }
-    Ok(())
+    next_image(world, steps)
+}
+
+/// An image that pins the newest root trusts no key that was replaced, and has to run what was committed before.
+fn next_image(world: &mut World, steps: &mut Steps) -> Result<()> {
+    let standing = world.stand(5)?;
+    steps.must("timestamp has a new key, nothing else is published, and the device asks", || {
+        world.standing_repo()?.rotate(&["timestamp"])?;
+        world.vm.wait_checks(&world.server, 2)
+    })?;
+    let newest = world.standing_repo()?.metadata("root")?.pop();
+    let newest = newest.ok_or_else(|| Error::Unreadable { what: "metadata", text: "there is no root".into() })?;
+    let newest = fs::read(&newest).map_err(Error::file("read", &newest))?;
+    let vm = &mut world.vm;
+    let running = format!("{standing} running, healthy");
+    steps.step("under the newest root, as the next image pins it, it runs", &running, || {
+        vm.put("/run/newest-root.json", 0o644, &newest)?;
+        vm.sh(&format!(
+            "mount --bind /run/newest-root.json {PINNED_ROOT} && systemctl restart wasm-supervisord.service"
+        ))?;
+        vm.wait_running(COUNTER, &standing)
+    })?;
+    let unit = "wasm-supervisord.service";
+    vm.sh(&format!("systemctl stop {unit} && umount {PINNED_ROOT} && systemctl start {unit}"))?;
+    vm.wait_running(COUNTER, &standing).map(drop)
 }

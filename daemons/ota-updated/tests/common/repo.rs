@@ -91,6 +91,16 @@ impl TestRepo {
         std::fs::read(self.dir.join("metadata/1.root.json")).unwrap()
     }
 
+    /// Replaces the timestamp's key, and publishes nothing new but that. Gives the new root.
+    pub fn rotate_timestamp(&mut self) -> Vec<u8> {
+        self.timestamp = vec![key()];
+        let mut root = self.repo.root().unwrap();
+        root.set_role("timestamp", &[self.timestamp[0].public()], 1).bump().sign([&self.root]);
+        self.repo.write(&root).unwrap();
+        self.publish(&[], in_hours(100));
+        root.to_bytes()
+    }
+
     /// Signs the vendor's role as it is now and publishes it.
     pub fn publish_role(&mut self) {
         self.role.bump().sign([&self.vendor]);
