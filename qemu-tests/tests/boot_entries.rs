@@ -110,6 +110,10 @@ fn what_was_never_kept_does_not_become_the_first_where_the_order_was_lost() {
         }
     }
     assert_eq!(order(&run("slot-b", GOOD, Some("{ \"state\": { \"name\": \"idle\" } }"))), "b,a");
+    // What was undone and told.
+    let idle = "{\n  \"state\": {\n    \"name\": \"idle\"\n  },\n  \"unkept\": \"a\"\n}\n";
+    assert_eq!(order(&run("slot-a", BARE, Some(idle))), "b,a");
+    assert_eq!(order(&run("slot-b", BARE, Some(idle))), "b,a");
 }
 
 #[test]

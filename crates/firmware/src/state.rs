@@ -261,6 +261,11 @@ pub enum Event {
     Closed,
     /// Its slot was booted as the first of the boot order, and holds other firmware.
     Replaced,
+    /// What runs comes first in the boot order although nobody committed it.
+    Adopted {
+        /// Its slot.
+        slot: Slot,
+    },
 }
 
 impl fmt::Display for Event {
@@ -278,6 +283,7 @@ impl fmt::Display for Event {
             Self::RolledBack { reason, .. } => write!(f, "rolled back: {reason}"),
             Self::Closed => f.write_str("closed"),
             Self::Replaced => f.write_str("replaced by other firmware"),
+            Self::Adopted { slot } => write!(f, "adopted (slot {slot})"),
         }
     }
 }
@@ -309,6 +315,8 @@ pub struct Boot {
     pub slot: Slot,
     /// Whether it is not the first of the boot order.
     pub is_trial: bool,
+    /// Whether there was no boot order: nothing said what to boot.
+    pub is_unordered: bool,
 }
 
 /// What a start has to do about the state it finds.
@@ -330,7 +338,8 @@ pub enum Start {
     Ask,
     /// A boot of it was lost, and the bootloader is to be told of the next one.
     Arm,
-    /// The order to boot the old firmware was not carried out yet.
+    /// What runs was undone or never tried, and is to be left for the other slot: the order to was not carried out yet, or was
+    /// lost with all the others.
     LeaveAgain,
     /// The old firmware is back, and the new one had written down why.
     Close,
@@ -348,6 +357,9 @@ pub struct FirmwareState {
     other: Option<Version>,
     /// Version that ran when what is under way began.
     from: Option<Version>,
+    /// Slot with firmware that was installed and not committed, whatever became of it. The script that makes the boot order reads
+    /// this, too.
+    unkept: Option<Slot>,
     format: u32,
     min_reader: u32,
     extra: Map<String, Value>,
@@ -367,6 +379,8 @@ struct Raw {
     other: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<Version>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unkept: Option<Slot>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -406,6 +420,7 @@ impl Default for FirmwareState {
             doubts: Vec::new(),
             other: None,
             from: None,
+            unkept: None,
             format: FORMAT,
             min_reader: FORMAT,
             extra: Map::new(),
@@ -479,6 +494,12 @@ impl FirmwareState {
         self.other.as_ref()
     }
 
+    /// The slot with firmware that was installed and not committed, if there is one.
+    #[must_use]
+    pub fn unkept(&self) -> Option<Slot> {
+        self.unkept
+    }
+
     /// True if these bytes were rolled back under the same signed words.
     #[must_use]
     pub fn is_rejected(&self, bundle: &Bundle) -> bool {
@@ -498,7 +519,11 @@ impl FirmwareState {
                 (_, false) => return Start::Catch(Event::Replaced),
             }
         }
+        let is_unkept = self.unkept == Some(boot.slot);
         match (&self.state, here, boot.is_trial) {
+            // Nobody chose it: where there is no boot order, firmware starts the first slot that it finds.
+            (State::Idle, _, _) if boot.is_unordered && is_unkept => Start::LeaveAgain,
+            (State::Idle, _, false) if is_unkept => Start::Catch(Event::Adopted { slot: boot.slot }),
             (State::Idle, _, false) => Start::Nothing,
             (State::Idle, _, true) => Start::Adopt,
             // It is the first of the boot order: it was marked good just before a stop, whatever was written down.
@@ -523,7 +548,7 @@ impl FirmwareState {
         let mut next = self.clone();
         next.state = match (event, self.state.clone()) {
             (Event::InstallStarted { bundle, slot, from }, State::Idle) if !self.is_rejected(bundle) => {
-                (next.other, next.from) = (None, Some(from.clone()));
+                (next.other, next.from, next.unkept) = (None, Some(from.clone()), Some(*slot));
                 State::Installing { bundle: bundle.clone(), slot: *slot }
             }
             (Event::InstallFailed, State::Installing { .. }) => State::Idle,
@@ -555,7 +580,7 @@ impl FirmwareState {
             }
             (Event::Committed, State::Installed { bundle, .. } | State::Trial { bundle, .. }) => {
                 next.doubts.retain(|doubt| !is_same(&doubt.bundle, &bundle));
-                next.other = self.from.clone();
+                (next.other, next.unkept) = (self.from.clone(), None);
                 State::Idle
             }
             (Event::RolledBack { reason, message, blame }, State::Trial { bundle, slot, .. }) => {
@@ -569,7 +594,11 @@ impl FirmwareState {
                 if let (Some(bundle), false) = (state.bundle(), matches!(state, State::RolledBack { .. })) {
                     next.blame(Blame::Doubt, bundle, REPLACED);
                 }
-                next.other = self.from.clone();
+                (next.other, next.unkept) = (self.from.clone(), None);
+                State::Idle
+            }
+            (Event::Adopted { slot }, State::Idle) => {
+                next.unkept = self.unkept.filter(|unkept| unkept != slot);
                 State::Idle
             }
             _ => return Err(illegal()),
@@ -629,18 +658,18 @@ impl TryFrom<Raw> for FirmwareState {
         let mut rejected = raw.rejected;
         let surplus = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..surplus);
-        let Raw { format, min_reader, state, mut doubts, other, from, extra, .. } = raw;
+        let Raw { format, min_reader, state, mut doubts, other, from, unkept, extra, .. } = raw;
         let surplus = doubts.len().saturating_sub(MAX_REJECTED);
         doubts.drain(..surplus);
-        Ok(Self { state, rejected, doubts, other, from, format, min_reader, extra })
+        Ok(Self { state, rejected, doubts, other, from, unkept, format, min_reader, extra })
     }
 }
 
 impl From<FirmwareState> for Raw {
     fn from(state: FirmwareState) -> Self {
         // A newer writer's format number is kept with its fields: they are still there for it.
-        let FirmwareState { state, rejected, doubts, other, from, format, min_reader, extra } = state;
-        Self { format, min_reader, state, rejected, doubts, other, from, extra }
+        let FirmwareState { state, rejected, doubts, other, from, unkept, format, min_reader, extra } = state;
+        Self { format, min_reader, state, rejected, doubts, other, from, unkept, extra }
     }
 }
 

@@ -23,9 +23,10 @@ fn after(events: &[Event]) -> FirmwareState {
 }
 
 const BOOTS: u8 = 2;
-const HERE: Boot = Boot { slot: Slot::B, is_trial: true };
-const BACK: Boot = Boot { slot: Slot::A, is_trial: false };
-const FIRST: Boot = Boot { slot: Slot::B, is_trial: false };
+const HERE: Boot = Boot { slot: Slot::B, is_trial: true, is_unordered: false };
+const BACK: Boot = Boot { slot: Slot::A, is_trial: false, is_unordered: false };
+const FIRST: Boot = Boot { slot: Slot::B, is_trial: false, is_unordered: false };
+const LOST: Boot = Boot { slot: Slot::B, is_trial: true, is_unordered: true };
 const OLD: Version = Version::new(1, 0, 0);
 const NEW: Version = Version::new(1, 1, 0);
 
@@ -67,6 +68,29 @@ fn every_start_knows_what_to_do() {
             assert!(state.apply(&event).is_ok());
         }
     }
+}
+
+#[test]
+fn what_was_not_kept_is_left_where_the_boot_order_was_lost() {
+    let installed = [started(1), Event::Installed { boots: 1 }];
+    let undone = [Event::Booted, rolled_back(Blame::Release), Event::Closed];
+    let lost = [Event::Booted, Event::BootLost];
+    for end in [&[Event::GivenUp] as &[Event], &undone, &lost] {
+        let state = after(&[&installed, end].concat());
+        assert_eq!((state.state(), state.unkept()), (&State::Idle, Some(Slot::B)));
+        let read = FirmwareState::from_json(&state.to_json().unwrap()).unwrap();
+        assert_eq!(read.at_start(LOST, &NEW, BOOTS), Start::LeaveAgain);
+        // Whoever chose it by hand had a reason to.
+        assert_eq!(state.at_start(HERE, &NEW, BOOTS), Start::Adopt);
+        let adopted = Event::Adopted { slot: Slot::B };
+        assert_eq!(state.at_start(FIRST, &NEW, BOOTS), Start::Catch(adopted.clone()));
+        assert_eq!(state.apply(&adopted).unwrap().unkept(), None);
+        assert_eq!(state.apply(&Event::Adopted { slot: Slot::A }).unwrap().unkept(), Some(Slot::B));
+        assert_eq!(state.at_start(BACK, &OLD, BOOTS), Start::Nothing);
+    }
+    assert_eq!(after(&[started(1)]).unkept(), Some(Slot::B));
+    let kept = after(&[&installed as &[Event], &[Event::Booted, Event::Committed]].concat());
+    assert_eq!(kept.unkept(), None);
 }
 
 #[test]
@@ -227,17 +251,39 @@ struct Device {
     boots: u32,
     /// Boots of what was installed last, since then.
     had: u8,
+    /// Whether somebody put something there that never was the first.
+    by_hand: [bool; 2],
+    is_unordered: bool,
 }
 
 impl Device {
     fn reset(&mut self) {
         self.booted = self.next.take().unwrap_or(self.first);
+        self.is_unordered = false;
         self.boots += 1;
         self.had += u8::from(self.disk.state().slot() == Some(self.booted));
     }
 
     fn boot(&self) -> Boot {
-        Boot { slot: self.booted, is_trial: self.booted != self.first }
+        let is_trial = self.booted != self.first;
+        Boot { slot: self.booted, is_trial, is_unordered: self.is_unordered }
+    }
+
+    /// The power goes, and the bootloader's variables with it: it starts the slot that it finds first, and the order is made anew.
+    fn lose_variables(&mut self) {
+        if !self.slots[0].1 || self.by_hand[0] {
+            return;
+        }
+        let is_unkept = self.disk.state().slot() == Some(Slot::A) || self.disk.unkept() == Some(Slot::A);
+        (self.first, self.next, self.booted) = (if is_unkept { Slot::B } else { Slot::A }, None, Slot::A);
+        (self.is_unordered, self.boots) = (true, self.boots + 1);
+        // The boot that it was to have next is lost as well.
+        self.had += 1;
+    }
+
+    fn put_first(&mut self) {
+        self.first = self.booted;
+        self.by_hand[self.booted as usize] = false;
     }
 
     fn running(&self) -> u64 {
@@ -265,6 +311,7 @@ impl Device {
         let slot = self.booted.other();
         if slot != self.first {
             self.slots[slot as usize] = (version, true);
+            self.by_hand[slot as usize] = true;
         }
     }
 }
@@ -307,7 +354,7 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
     }
     let here = device.disk.state().slot() == Some(device.booted);
     match device.disk.state().clone() {
-        State::Idle if device.booted != device.first && nature == Nature::Good => device.first = device.booted,
+        State::Idle if device.booted != device.first && nature == Nature::Good => device.put_first(),
         // What is adopted and not well is ended from outside.
         State::Idle if device.booted != device.first => device.reset(),
         State::Idle => {
@@ -317,6 +364,7 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
             let (slot, from) = (device.booted.other(), Version::new(1, running, 0));
             device.apply(&Event::InstallStarted { bundle: bundle(newer), slot, from });
             device.slots[slot as usize] = (newer, false);
+            device.by_hand[slot as usize] = false;
         }
         State::Installing { slot, .. } if !device.slots[slot as usize].1 => device.slots[slot as usize].1 = true,
         State::Installing { slot, .. } if device.next != Some(slot) => device.next = Some(slot),
@@ -325,24 +373,25 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
         State::Trial { .. } if !here => device.reset(),
         State::Trial { .. } if nature == Nature::Bad => device.apply(&rolled_back(Blame::Release)),
         State::Trial { .. } if nature == Nature::Unmarkable => device.apply(&rolled_back(Blame::Doubt)),
-        State::Trial { .. } if device.first != device.booted => device.first = device.booted,
+        State::Trial { .. } if device.first != device.booted => device.put_first(),
         State::Trial { .. } => device.apply(&Event::Committed),
         State::RolledBack { .. } => device.reset(),
     }
 }
 
 proptest! {
-    /// Whatever the firmware does, wherever the power goes, and whatever somebody puts into the slot that does not run: what
-    /// comes first in the boot order is always whole and was once well, nothing is committed but what runs, no boot is counted
+    /// Whatever the firmware does, wherever the power goes and takes the bootloader's variables along, and whatever somebody puts
+    /// into the slot that does not run: what comes first in the boot order is always whole and was once well, nothing is committed but what runs, no boot is counted
     /// that was not had, and with the power on the device ends with the best version that is not bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
         natures in prop::collection::vec(prop::sample::select(NATURES.to_vec()), 1..4),
-        cuts in prop::collection::vec((0..12usize, prop::option::weighted(0.2, 0..4u64)), 0..8),
+        cuts in prop::collection::vec((0..12usize, prop::option::weighted(0.2, 0..4u64), prop::bool::weighted(0.2)), 0..8),
     ) {
         let natures: Vec<Nature> = std::iter::once(Nature::Good).chain(natures).collect();
         let mut device = Device {
             disk: FirmwareState::default(), first: Slot::A, next: None, booted: Slot::A, slots: [(0, true), (0, true)], boots: 0, had: 0,
+            by_hand: [false; 2], is_unordered: false,
         };
         let mut fresh = true;
         let check = |device: &Device| {
@@ -353,7 +402,7 @@ proptest! {
             prop_assert!(FirmwareState::from_json(&device.disk.to_json().unwrap()).unwrap() == device.disk);
             Ok(())
         };
-        for (cut, replaced) in cuts {
+        for (cut, replaced, is_lost) in cuts {
             for _ in 0..cut {
                 let boots = device.boots;
                 step(&mut device, &natures, &mut fresh);
@@ -364,6 +413,9 @@ proptest! {
                 device.replace(version % natures.len() as u64);
             }
             device.reset();
+            if is_lost {
+                device.lose_variables();
+            }
             fresh = true;
             check(&device)?;
         }

@@ -445,6 +445,35 @@ fn what_was_never_tried_is_not_kept_by_a_second_reset_after_the_boot_order_was_l
 }
 
 #[test]
+fn what_was_undone_is_not_kept_because_the_boot_order_was_lost() {
+    let mut device = in_trial("1.1.0", |device| device.set_unit("capd.service", "failed"));
+    is_undone(&mut device, Reason::DaemonNotReady, "capd.service");
+    // Everything would be well by now.
+    device.reset_without_variables(Slot::B);
+    device.start();
+    assert_eq!((device.info().version, device.info().state), ("1.1.0".to_owned(), "trial".to_owned()));
+    device.restart();
+    device.until_kept("1.0.0");
+    assert_eq!(device.stage.lock().unwrap().first, Slot::A);
+    assert_eq!(device.attempts().len(), 1);
+}
+
+#[test]
+fn what_was_undone_and_is_chosen_by_hand_is_kept_if_it_is_well() {
+    let mut device = in_trial("1.1.0", |device| device.set_unit("capd.service", "failed"));
+    is_undone(&mut device, Reason::DaemonNotReady, "capd.service");
+    device.stage.lock().unwrap().next = Some(Slot::B);
+    device.reset();
+    device.start();
+    device.until_kept("1.1.0");
+    until("that is written down", || device.state().unkept().is_none());
+    // Now the loss of the boot order is nothing to it.
+    device.reset_without_variables(Slot::B);
+    device.start();
+    device.until_kept("1.1.0");
+}
+
+#[test]
 fn a_device_from_the_factory_has_no_boot_order_and_is_kept_as_it_is() {
     let mut device = Device::new();
     device.reset_without_variables(Slot::A);

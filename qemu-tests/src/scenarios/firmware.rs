@@ -254,7 +254,20 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
     steps.step("and is told as undone", "told", || {
         let rejected = vm.firmware()?.rejected;
         Ok(if rejected.iter().any(|release| release.contains(next)) { "told".into() } else { format!("{rejected:?}") })
-    })
+    })?;
+    // UEFI then starts slot a, in which here is what was undone, if an update went into slot b before.
+    let slot = vm.firmware()?.slot;
+    steps.must(&format!("the EFI variables are lost, while slot {slot} runs"), || {
+        vm.power_cut()?;
+        vm.lose_variables()?;
+        vm.power_on(&crate::vm::BootOptions::default())
+    })?;
+    steps.step("what was kept runs", &format!("{now} in slot {slot}"), || {
+        let runs = vm.wait_firmware(&now)?;
+        Ok(format!("{} in slot {runs}", vm.firmware()?.version))
+    })?;
+    steps.step("RAUC agrees", &format!("booted slot-{slot}, next slot-{slot}, good"), || rauc_says(vm))?;
+    steps.step("its payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
 
 fn missing_driver(world: &mut World, steps: &mut Steps) -> Result<()> {

@@ -452,6 +452,9 @@ impl Keeper {
                 Next::Look
             }
             (None, None) => {
+                if self.firmware.state().unkept() == Some(slot) {
+                    self.firmware.note(&Event::Adopted { slot });
+                }
                 self.firmware.keep();
                 self.close_adopted();
                 Next::Look
@@ -506,6 +509,13 @@ impl Keeper {
     /// firmware good took effect although it seemed to fail: then only BootNext leads back. The old firmware finds itself not
     /// the first there, and makes itself the first if it is well.
     async fn restart_into_old(&mut self) -> Next {
+        if *self.firmware.state().state() == State::Idle {
+            let slot = self.firmware.slot();
+            warn!(
+                "the boot order was lost, and the firmware in slot {slot} was never kept: slot {} is to run",
+                slot.other()
+            );
+        }
         let marked = match Rauc::connect(&self.firmware.settings.places.bus).await {
             Ok(rauc) => rauc.mark("active", "other").await,
             Err(err) => Err(err),

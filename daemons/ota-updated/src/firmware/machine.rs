@@ -23,10 +23,8 @@ pub(super) const KEPT: &str = "kept";
 /// The firmware that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// The slot that was booted, and whether it is not the first of the boot order.
+    /// The slot that was booted, and whether it is the first of the boot order.
     pub boot: Boot,
-    /// There was no boot order: what runs was started because nothing said what to start.
-    pub is_unordered: bool,
     /// Its version.
     pub version: Version,
     /// Which firmware this device may take.
@@ -60,7 +58,7 @@ impl Machine {
         let is_kept = fs::read_to_string(&places.kept).is_ok_and(|word| word == KEPT);
         let is_trial = places.trial_boot.exists() && !is_kept;
         let is_unordered = places.unordered_boot.exists() && !is_kept;
-        Ok(Self { boot: Boot { slot, is_trial }, is_unordered, version, compatible })
+        Ok(Self { boot: Boot { slot, is_trial, is_unordered }, version, compatible })
     }
 }
 

@@ -73,10 +73,14 @@ impl Firmware {
             }
         };
         let store = Store::open(&settings.places.firmware_state, &machine.version);
-        // The boot order was lost before this firmware's trial was over: nobody has kept it.
-        let state = store.state().state();
-        let is_whole = !matches!(state, State::Installing { .. });
-        machine.boot.is_trial |= machine.is_unordered && is_whole && state.slot() == Some(machine.boot.slot);
+        // The boot order was lost, and nobody has kept this firmware.
+        let (state, slot) = (store.state().state(), Some(machine.boot.slot));
+        let is_unkept = match state {
+            State::Idle => store.state().unkept() == slot,
+            State::Installing { .. } => false,
+            _ => state.slot() == slot,
+        };
+        machine.boot.is_trial |= machine.boot.is_unordered && is_unkept;
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
         let (waiting_for, trouble) = (String::new(), String::new());
         let firmware = Self { settings, shared, quit, machine, store, waiting_for, trouble };
@@ -128,7 +132,7 @@ impl Firmware {
 
     /// This boot is no trial any more.
     fn keep(&mut self) {
-        self.machine.boot = Boot { is_trial: false, ..self.machine.boot };
+        self.machine.boot = Boot { is_trial: false, is_unordered: false, ..self.machine.boot };
         self.tell_kept(machine::KEPT);
         self.show();
     }

@@ -189,11 +189,13 @@ impl Device {
         set_up_boot(&self.run(""), &self.stage.lock().unwrap());
     }
 
-    /// A reset at which the bootloader has lost its variables and starts that slot. It is made the first, unless it is the one
-    /// that the state is about: what boot-entries does.
+    /// A reset at which the bootloader has lost its variables and starts that slot. It is made the first, unless the
+    /// state says that what is in it was not kept: what boot-entries does.
     pub fn reset_without_variables(&mut self, slot: Slot) {
         self.world.stop();
-        let first = if self.state().state().slot() == Some(slot) { slot.other() } else { slot };
+        let state = self.state();
+        let is_unkept = [state.state().slot(), state.unkept()].contains(&Some(slot));
+        let first = if is_unkept { slot.other() } else { slot };
         {
             let mut stage = self.stage.lock().unwrap();
             (stage.first, stage.next) = (first, Some(slot));
