@@ -186,7 +186,31 @@ impl Repository {
         self.search_role(ROLE, &format!("{ROLE}/{compatible}/*"))
     }
 
+    /// A mirror may have the role's file wrong although all else that it has is right: then each of the others is judged in turn.
     fn search_role(&mut self, role: &str, pattern: &str) -> Result<Vec<Target>, Error> {
+        let refused = match self.search_here(role, pattern) {
+            Err(err @ Error::Role { .. }) if self.mirrors() > 1 => err,
+            done => return done,
+        };
+        warn!("{}", report::chain(&refused));
+        for mirror in 0..self.mirrors() {
+            self.updater.fetch_mut().judge(mirror);
+            if self.updater.refresh().is_ok()
+                && let Ok(targets) = self.search_here(role, pattern)
+            {
+                self.updater.fetch_mut().allow_any();
+                return Ok(targets);
+            }
+            if self.updater.fetch_mut().is_interrupted() {
+                return Err(Error::Interrupted);
+            }
+        }
+        // For the other roles.
+        self.refresh()?;
+        Err(refused)
+    }
+
+    fn search_here(&mut self, role: &str, pattern: &str) -> Result<Vec<Target>, Error> {
         let targets = match self.updater.search(pattern) {
             Ok(targets) => targets,
             Err(_) if self.updater.fetch_mut().is_interrupted() => return Err(Error::Interrupted),

@@ -92,6 +92,32 @@ fn mixed_metadata_are_refused() {
 }
 
 #[test]
+fn a_mirror_with_one_role_wrong_is_passed_over() {
+    let mut world = committed();
+    world.stop();
+    world.repo.release("blinky", "1.1.0");
+    let spoiled = world.dir.path().join("spoiled");
+    common::copy(&world.repo.dir, &spoiled);
+    let mut roles: Vec<_> = std::fs::read_dir(spoiled.join("metadata")).unwrap().map(|e| e.unwrap().path()).collect();
+    roles.retain(|path| path.to_string_lossy().ends_with(".acme.json"));
+    for role in roles {
+        let text = std::fs::read_to_string(&role).unwrap().replace("1.1.0", "1.1.1");
+        std::fs::write(role, text).unwrap();
+    }
+    let good = Web::serve(world.repo.dir.clone());
+    world.web.set(|web| web.dir = spoiled);
+    world.config.repositories.push(good.url.clone());
+    world.start().until_committed("1.1.0");
+    // Where every mirror has it wrong, it is refused.
+    world.repo.add(&payload("blinky", "1.2.0"), |_| {});
+    world.repo.publish_forged_role();
+    world.web.set(|web| web.dir.clone_from(&world.repo.dir));
+    world.check();
+    let attempt = world.until_outcome(Outcome::Refused);
+    assert!(attempt.message.contains("acme"), "{}", attempt.message);
+}
+
+#[test]
 fn what_vouches_for_a_committed_payload_follows_a_rotated_key() {
     let mut world = committed();
     let (before, attempts) = (world.state(), world.attempts().len());
