@@ -118,14 +118,9 @@ impl Journal {
     #[must_use]
     pub fn load(path: &Path) -> Self {
         let read = || -> Result<Self, String> {
-            match std::fs::metadata(path) {
-                Ok(meta) if meta.len() > MAX_FILE => return Err(format!("it has {} bytes", meta.len())),
-                _ => {}
-            }
-            match std::fs::read(path) {
-                Ok(bytes) => parse(&bytes).map_err(|err| err.to_string()),
-                Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-                Err(err) => Err(err.to_string()),
+            match atomic::read(path, MAX_FILE).map_err(|err| err.to_string())? {
+                Some(bytes) => parse(&bytes).map_err(|err| err.to_string()),
+                None => Ok(Self::default()),
             }
         };
         let mut journal = read().unwrap_or_else(|err| {

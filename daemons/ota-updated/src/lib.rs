@@ -36,7 +36,7 @@ use std::time::Duration;
 use iotwasm_kit::access::Grants;
 use iotwasm_kit::metrics::Registry;
 use iotwasm_kit::report::{Code, Failure};
-use iotwasm_kit::{device, error, info, lifecycle, paths, varlink};
+use iotwasm_kit::{device, error, info, lifecycle, paths, report, varlink, warn};
 use jiff::Timestamp;
 
 use crate::args::Args;
@@ -218,7 +218,11 @@ pub fn run(args: Result<Args, lexopt::Error>) -> Result<(), Error> {
     };
     let metrics = Registry::new(config::DAEMON);
     let history = settings.places.history.clone();
-    let shared = Shared::new(device::id()?, device::board()?.name, history, metrics);
+    let device = device::id().unwrap_or_else(|err| {
+        warn!("metrics carry no device id: {}", report::chain(&err));
+        String::new()
+    });
+    let shared = Shared::new(device, device::board()?.name, history, metrics);
     let listener = lifecycle::listener()?;
     let daemon = Daemon::start(settings, shared)?;
     daemon.serve(listener, grants, lifecycle::shutdown())

@@ -34,20 +34,16 @@ impl Store {
     /// device falls back to firmware, the one that is `running`, that must not try again what newer firmware found to be bad.
     #[must_use]
     pub fn open(path: &Path, running: &Version) -> Self {
-        let bytes = match read(path) {
+        let bytes = match atomic::read(path, MAX_STATE_BYTES as u64) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Self { path: path.to_owned(), state: FirmwareState::default() },
             Err(err) => {
-                warn!("could not read {}: {err}", path.display());
+                set_aside(path, &err.to_string());
                 return Self { path: path.to_owned(), state: FirmwareState::default() };
             }
         };
         let state = FirmwareState::from_json(&bytes).unwrap_or_else(|err| {
-            let aside = path.with_extension("json.damaged");
-            warn!("{} is set aside as {}: {}", path.display(), aside.display(), report::chain(&err));
-            if let Err(err) = std::fs::rename(path, &aside) {
-                warn!("could not set it aside: {err}");
-            }
+            set_aside(path, &report::chain(&err));
             let state = FirmwareState::salvage(&bytes, running);
             if state != FirmwareState::default()
                 && let Err(err) = write(path, &state)
@@ -84,17 +80,12 @@ fn write(path: &Path, state: &FirmwareState) -> Result<(), Error> {
     atomic::write(path, &bytes, 0o640).map_err(Error::Write)
 }
 
-/// A file of at most one byte more than a state may have.
-fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    use std::io::Read;
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(err),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_STATE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+fn set_aside(path: &Path, why: &str) {
+    let aside = path.with_extension("json.damaged");
+    warn!("{} is set aside as {}: {why}", path.display(), aside.display());
+    if let Err(err) = std::fs::rename(path, &aside) {
+        warn!("could not set it aside: {err}");
+    }
 }
 
 #[cfg(test)]
@@ -112,9 +103,33 @@ mod tests {
         std::fs::write(&path, "{\"format\":1").unwrap();
         assert_eq!(Store::open(&path, &RUNNING).state().state(), &State::Idle);
         assert!(!path.exists() && dir.path().join("firmware.json.damaged").exists());
-        std::fs::create_dir(&path).unwrap();
         let mut store = Store::open(&path, &RUNNING);
         assert!(store.apply(&Event::Committed).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_set_aside_and_waited_for_by_nobody() {
+        type Make = fn(&Path);
+        let makes: [Make; 3] = [
+            |path| std::fs::create_dir(path).unwrap(),
+            |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+            |path| {
+                let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+                assert!(made.success());
+            },
+        ];
+        for make in makes {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("firmware.json");
+            make(&path);
+            let mut store = Store::open(&path, &RUNNING);
+            assert!(std::fs::symlink_metadata(dir.path().join("firmware.json.damaged")).is_ok());
+            let digest = iotwasm_firmware::Digest::from_bytes([1; 32]);
+            let bundle = iotwasm_firmware::state::Bundle { version: RUNNING, sha256: digest, custom: digest };
+            let slot = iotwasm_firmware::Slot::B;
+            store.apply(&Event::InstallStarted { bundle, slot, from: RUNNING }).unwrap();
+            assert!(path.is_file());
+        }
     }
 
     #[test]
