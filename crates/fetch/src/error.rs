@@ -51,7 +51,7 @@ pub enum Error {
         range: String,
     },
     /// The server sent the whole file although a part of it was asked for.
-    #[error("{url} was answered whole; its server does not know ranges")]
+    #[error("{url} was answered whole; its server does not know ranges, which firmware needs")]
     NoRange {
         /// The address.
         url: String,

@@ -376,7 +376,9 @@ impl Keeper {
         };
         if !is_adopted && config.firmware.require_server && config.repositories.is_empty() {
             // It came from a repository, and would be the last that ever came.
-            let message = "its settings name no repository: no other could follow it".to_owned();
+            let message = "its settings name no repository, so no other could follow it: set `repositories`, or require_server = false \
+                 below [firmware]"
+                .to_owned();
             return self.roll_back(attempt, Reason::ServerUnreachable, message, Blame::Release).await;
         }
         if is_adopted {
