@@ -266,6 +266,10 @@ fn unwell(world: &mut World, steps: &mut Steps) -> Result<()> {
         let runs = vm.wait_firmware(&now)?;
         Ok(format!("{} in slot {runs}", vm.firmware()?.version))
     })?;
+    let boots = if slot == "b" { 2 } else { 1 };
+    steps.step("slot a was started first, whatever is in it", &format!("{boots} boots of {next}"), || {
+        Ok(format!("{} boots of {next}", boots_of(vm, next)?))
+    })?;
     steps.step("RAUC agrees", &format!("booted slot-{slot}, next slot-{slot}, good"), || rauc_says(vm))?;
     steps.step("its payload runs", "1.0.0 running, healthy", || vm.wait_running(COUNTER, "1.0.0"))
 }
