@@ -266,6 +266,10 @@ pub enum Event {
         /// Its slot.
         slot: Slot,
     },
+    /// The boot order was lost, and what runs was never kept: the other slot is about to be booted for it.
+    Left,
+    /// That slot runs.
+    Returned,
 }
 
 impl fmt::Display for Event {
@@ -284,6 +288,8 @@ impl fmt::Display for Event {
             Self::Closed => f.write_str("closed"),
             Self::Replaced => f.write_str("replaced by other firmware"),
             Self::Adopted { slot } => write!(f, "adopted (slot {slot})"),
+            Self::Left => f.write_str("left for the other slot"),
+            Self::Returned => f.write_str("the slot that was kept runs"),
         }
     }
 }
@@ -360,6 +366,8 @@ pub struct FirmwareState {
     /// Slot with firmware that was installed and not committed, whatever became of it. The script that makes the boot order reads
     /// this, too.
     unkept: Option<Slot>,
+    /// It was left once because the boot order was lost. A bootloader that starts it again all the same would do so for ever.
+    left: bool,
     format: u32,
     min_reader: u32,
     extra: Map<String, Value>,
@@ -381,6 +389,8 @@ struct Raw {
     from: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unkept: Option<Slot>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    left: bool,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -421,6 +431,7 @@ impl Default for FirmwareState {
             other: None,
             from: None,
             unkept: None,
+            left: false,
             format: FORMAT,
             min_reader: FORMAT,
             extra: Map::new(),
@@ -466,6 +477,8 @@ impl FirmwareState {
         }
         let surplus = state.doubts.len().saturating_sub(MAX_REJECTED);
         state.doubts.drain(..surplus);
+        let slots = ["/unkept", "/state/slot"].into_iter().filter_map(|name| value.pointer(name));
+        state.unkept = slots.filter_map(|slot| Slot::deserialize(slot).ok()).next();
         state
     }
 
@@ -500,6 +513,12 @@ impl FirmwareState {
         self.unkept
     }
 
+    /// Whether the slot that was not kept was left for the other one, which has not run since.
+    #[must_use]
+    pub fn was_left(&self) -> bool {
+        self.left
+    }
+
     /// True if these bytes were rolled back under the same signed words.
     #[must_use]
     pub fn is_rejected(&self, bundle: &Bundle) -> bool {
@@ -515,6 +534,8 @@ impl FirmwareState {
                 // The old firmware is first in the boot order, and is not given up for what nobody signed for.
                 (State::Trial { .. }, true) => return Start::Refuse,
                 (_, true) => {}
+                // Not written yet when the power went, and the boot order with it.
+                (State::Installing { .. }, false) if boot.is_unordered => return Start::Catch(Event::InstallFailed),
                 // Nothing of what was written down is about what runs.
                 (_, false) => return Start::Catch(Event::Replaced),
             }
@@ -522,8 +543,11 @@ impl FirmwareState {
         let is_unkept = self.unkept == Some(boot.slot);
         match (&self.state, here, boot.is_trial) {
             // Nobody chose it: where there is no boot order, firmware starts the first slot that it finds.
-            (State::Idle, _, _) if boot.is_unordered && is_unkept => Start::LeaveAgain,
-            (State::Idle, _, false) if is_unkept => Start::Catch(Event::Adopted { slot: boot.slot }),
+            (State::Idle, _, _) if boot.is_unordered && is_unkept && !self.left => Start::LeaveAgain,
+            (State::Idle, _, false) if is_unkept && !boot.is_unordered => {
+                Start::Catch(Event::Adopted { slot: boot.slot })
+            }
+            (State::Idle, _, false) if self.left && !is_unkept => Start::Catch(Event::Returned),
             (State::Idle, _, false) => Start::Nothing,
             (State::Idle, _, true) => Start::Adopt,
             // It is the first of the boot order: it was marked good just before a stop, whatever was written down.
@@ -549,6 +573,7 @@ impl FirmwareState {
         next.state = match (event, self.state.clone()) {
             (Event::InstallStarted { bundle, slot, from }, State::Idle) if !self.is_rejected(bundle) => {
                 (next.other, next.from, next.unkept) = (None, Some(from.clone()), Some(*slot));
+                next.left = false;
                 State::Installing { bundle: bundle.clone(), slot: *slot }
             }
             (Event::InstallFailed, State::Installing { .. }) => State::Idle,
@@ -599,6 +624,11 @@ impl FirmwareState {
             }
             (Event::Adopted { slot }, State::Idle) => {
                 next.unkept = self.unkept.filter(|unkept| unkept != slot);
+                next.left = false;
+                State::Idle
+            }
+            (Event::Left | Event::Returned, State::Idle) => {
+                next.left = *event == Event::Left;
                 State::Idle
             }
             _ => return Err(illegal()),
@@ -658,18 +688,18 @@ impl TryFrom<Raw> for FirmwareState {
         let mut rejected = raw.rejected;
         let surplus = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..surplus);
-        let Raw { format, min_reader, state, mut doubts, other, from, unkept, extra, .. } = raw;
+        let Raw { format, min_reader, state, mut doubts, other, from, unkept, left, extra, .. } = raw;
         let surplus = doubts.len().saturating_sub(MAX_REJECTED);
         doubts.drain(..surplus);
-        Ok(Self { state, rejected, doubts, other, from, unkept, format, min_reader, extra })
+        Ok(Self { state, rejected, doubts, other, from, unkept, left, format, min_reader, extra })
     }
 }
 
 impl From<FirmwareState> for Raw {
     fn from(state: FirmwareState) -> Self {
         // A newer writer's format number is kept with its fields: they are still there for it.
-        let FirmwareState { state, rejected, doubts, other, from, unkept, format, min_reader, extra } = state;
-        Self { format, min_reader, state, rejected, doubts, other, from, unkept, extra }
+        let FirmwareState { state, rejected, doubts, other, from, unkept, left, format, min_reader, extra } = state;
+        Self { format, min_reader, state, rejected, doubts, other, from, unkept, left, extra }
     }
 }
 

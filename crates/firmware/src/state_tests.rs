@@ -80,6 +80,13 @@ fn what_was_not_kept_is_left_where_the_boot_order_was_lost() {
         assert_eq!((state.state(), state.unkept()), (&State::Idle, Some(Slot::B)));
         let read = FirmwareState::from_json(&state.to_json().unwrap()).unwrap();
         assert_eq!(read.at_start(LOST, &NEW, BOOTS), Start::LeaveAgain);
+        // Once: where it is started again all the same, it is judged. The other one's boot ends that.
+        let left = state.apply(&Event::Left).unwrap();
+        let left = FirmwareState::from_json(&left.to_json().unwrap()).unwrap();
+        assert!(left.was_left());
+        assert_eq!(left.at_start(LOST, &NEW, BOOTS), Start::Adopt);
+        assert_eq!(left.at_start(BACK, &OLD, BOOTS), Start::Catch(Event::Returned));
+        assert_eq!(left.apply(&Event::Returned).unwrap(), state);
         // Whoever chose it by hand had a reason to.
         assert_eq!(state.at_start(HERE, &NEW, BOOTS), Start::Adopt);
         let adopted = Event::Adopted { slot: Slot::B };
@@ -91,6 +98,16 @@ fn what_was_not_kept_is_left_where_the_boot_order_was_lost() {
     assert_eq!(after(&[started(1)]).unkept(), Some(Slot::B));
     let kept = after(&[&installed as &[Event], &[Event::Booted, Event::Committed]].concat());
     assert_eq!(kept.unkept(), None);
+    // The power went before anything was written, and the boot order with it: nothing is known to be whole there.
+    let boot = Boot { slot: Slot::B, is_trial: false, is_unordered: true };
+    let installing = after(&[started(1)]);
+    assert_eq!(installing.at_start(boot, &OLD, BOOTS), Start::Catch(Event::InstallFailed));
+    assert_eq!(installing.apply(&Event::InstallFailed).unwrap().at_start(boot, &OLD, BOOTS), Start::LeaveAgain);
+    // What newer firmware wrote says so much, too.
+    let newer = |text: &str| FirmwareState::salvage(text.as_bytes(), &OLD).unkept();
+    assert_eq!(newer(r#"{"min_reader": 9, "unkept": "b"}"#), Some(Slot::B));
+    assert_eq!(newer(r#"{"min_reader": 9, "state": {"name": "hovering", "slot": "a"}}"#), Some(Slot::A));
+    assert_eq!(newer(r#"{"min_reader": 9, "state": {"name": "idle"}}"#), None);
 }
 
 #[test]
@@ -347,7 +364,12 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
             Start::Arm if device.next != device.disk.state().slot() => device.next = device.disk.state().slot(),
             Start::Arm => device.apply(&Event::Armed),
             Start::Refuse => device.apply(&rolled_back(Blame::Doubt)),
-            Start::LeaveAgain => device.reset(),
+            Start::LeaveAgain => {
+                if device.disk.state() == &State::Idle {
+                    device.apply(&Event::Left);
+                }
+                device.reset();
+            }
             Start::Close => device.apply(&Event::Closed),
         }
         return;

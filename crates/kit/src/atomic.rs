@@ -84,7 +84,7 @@ fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// partition may be anything.
 ///
 /// # Errors
-/// It cannot be read, is longer, or is no regular file.
+/// It cannot be read; or it is longer or no regular file, which is [`io::ErrorKind::InvalidData`].
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     use std::io::Read;
 
@@ -93,15 +93,16 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a link")),
         Err(err) => return Err(err.into()),
     };
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("it has more than {limit} bytes")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {limit} bytes")));
     }
     Ok(Some(bytes))
 }

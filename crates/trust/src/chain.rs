@@ -161,14 +161,15 @@ pub(crate) fn export<D: Disk>(
         disk.write(&path, bytes).map_err(|source| io_error("write", &path, source))
     };
     let pinned = check::pinned_root(pinned_root).map_err(|why| Error::PinnedRoot { why })?;
-    let mut version = pinned.header.version;
-    copy(&names::remote("root", Some(version)), pinned_root)?;
+    let mut root = check::pinned_root(pinned_root).map_err(|why| Error::PinnedRoot { why })?;
+    copy(&names::remote("root", Some(root.header.version)), pinned_root)?;
     loop {
-        version = version.saturating_add(1);
-        match store.load(&StoreFile::RootVersion(version), limits.root_bytes) {
-            Some(bytes) => copy(&names::remote("root", Some(version)), &bytes)?,
-            None => break,
-        }
+        let version = root.header.version.saturating_add(1);
+        let Some(bytes) = store.load(&StoreFile::RootVersion(version), limits.root_bytes) else { break };
+        // What another repository left in the store leads nowhere.
+        let Ok(next) = check::next_root(&root, &bytes) else { break };
+        copy(&names::remote("root", Some(version)), &bytes)?;
+        root = next;
     }
     for version in (1..pinned.header.version).rev() {
         let Some(bytes) = store.load(&StoreFile::RootVersion(version), limits.root_bytes) else { break };

@@ -123,6 +123,18 @@ fn chain_exported_under_a_newer_image_verifies_under_the_older_one() {
 }
 
 #[test]
+fn what_another_repository_left_in_the_store_is_not_exported() {
+    let mut old = world();
+    rotate(&mut old, "timestamp");
+    old.updater().refresh().unwrap();
+    let mut new = world();
+    std::mem::swap(&mut old.store, &mut new.store);
+    let folder = export(&new);
+    chain::verify(&new.pinned, folder.path(), NAME).unwrap();
+    assert!(!folder.path().join("2.root.json").exists());
+}
+
+#[test]
 fn chain_below_the_floor_is_refused() {
     let world = world();
     let folder = export(&world);

@@ -10,7 +10,7 @@ use iotwasm_kit::{info, report, warn};
 use iotwasm_payload::Slot;
 use iotwasm_payload::choice::{Candidate, Choice, Current, Kept, Why, choose};
 use iotwasm_payload::slot::{Rejected, Release};
-use iotwasm_payload::store::{CHAIN_ROOM, RESERVE};
+use iotwasm_payload::store::{CHAIN_ROOM, RESERVE, Reader, Writer};
 use iotwasm_payload::target::{CUSTOM_KEY, PayloadTarget, TargetName, custom_digest};
 use iotwasm_payload::{Checked, Digest, Policy, check};
 use iotwasm_trust::{Target, chain};
@@ -149,12 +149,59 @@ impl Installer {
     /// If the release of this payload that is in its trial is withdrawn: why.
     pub fn trial_withdrawn(&mut self, wanted: &Wanted) -> Option<String> {
         // The thread that carries the trial owns the slots; looking does not disturb it.
-        let reader = iotwasm_payload::store::Reader::new(&self.settings.places.payloads);
+        let reader = Reader::new(&self.settings.places.payloads);
         let state = reader.state(&wanted.id).ok().flatten()?;
         let (_, release, _) = state.trial()?;
         let offers = self.offers(wanted).ok()?;
         let withdrawn = offers.iter().find(|o| o.candidate.release.target == release.target)?;
         withdrawn.candidate.target.withdrawn.as_ref().map(|w| format!("withdrawn: {}", w.reason))
+    }
+
+    /// Exports the chains of what is committed or tried anew where they were exported under an older root than the one that is
+    /// trusted now: firmware that pins that one may no longer trust who signed them. The payload and its state stay as they are,
+    /// so this disturbs no trial.
+    ///
+    /// # Errors
+    ///
+    /// If firmware that pins the newest root would refuse this payload, and that may be mended.
+    pub fn renew_chains(&mut self, wanted: &Wanted) -> Result<(), String> {
+        let writer = Writer::new(&self.settings.places.payloads);
+        let Ok(Some(state)) = writer.reader().state(&wanted.id) else { return Ok(()) };
+        let trial = state.trial().map(|(slot, release, _)| (slot, release));
+        for (slot, release) in state.committed().into_iter().chain(trial) {
+            let (folder, name) = (writer.reader().chain(&wanted.id, slot), release.target.to_string());
+            let (pinned, floor) = (self.repository.pinned_root(), chain::Floor::default());
+            match chain::verify_above(pinned, &folder, &name, floor) {
+                Ok(verified) if verified.root < self.repository.root_version() => {}
+                // One that does not verify at all is to be repaired.
+                _ => continue,
+            }
+            let renewed = match self.offers(wanted) {
+                Ok(offers) if !offers.iter().any(|offer| is_same_file(&offer.candidate.release, release)) => continue,
+                Ok(_) => writer
+                    .renew_chain(&wanted.id, slot, |folder| {
+                        self.repository.export_chain(&name, folder).map_err(std::io::Error::other)
+                    })
+                    .map_err(|err| report::chain(&err)),
+                Err(failure) => Err(failure.message),
+            };
+            match renewed {
+                Ok(()) => {
+                    let root = self.repository.root_version();
+                    info!("{release}: what vouches for it in slot {slot} is under root {root} now");
+                }
+                Err(why) => {
+                    warn!("{release}: what vouches for it in slot {slot} could not be renewed: {why}");
+                    let newest = std::fs::read(self.settings.places.metadata.join("root.json")).unwrap_or_default();
+                    if chain::verify(&newest, &folder, &name).is_err() {
+                        return Err(format!(
+                            "firmware is not installed before what vouches for {release} is renewed under the new root: {why}"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What to install of this payload, if anything; and a remark if something is odd.
@@ -166,14 +213,8 @@ impl Installer {
         let offers = self.offers(slots.wanted())?;
         let candidates: Vec<Candidate> = offers.iter().map(|offer| offer.candidate.clone()).collect();
         let committed = slots.state().committed();
-        let root = committed.and_then(|(slot, release)| self.root_of(&slots, slot, release));
-        let current = committed.map(|(_, release)| Current { release, runnable: root.is_some() });
-        if let Some((slot, release)) = committed
-            && root.is_some_and(|root| root < self.repository.root_version())
-            && offers.iter().any(|offer| offer.candidate.release == *release)
-        {
-            self.renew_chain(&slots, slot, release);
-        }
+        let current =
+            committed.map(|(slot, release)| Current { release, runnable: self.is_sound(&slots, slot, release) });
         let rejected = [slots.state().rejected(), &self.refused].concat();
         let id = slots.id();
         let version = committed.map_or_else(String::new, |(_, release)| release.version().to_string());
@@ -265,41 +306,23 @@ impl Installer {
         Ok(offers)
     }
 
-    /// Exports the chain of what is committed anew, under a root that is newer than the one it was exported under: an image
-    /// that pins that one may no longer trust who signed the old chain.
-    fn renew_chain(&mut self, slots: &Slots, slot: Slot, release: &Release) {
-        let (repository, name) = (&mut self.repository, release.target.to_string());
-        let renewed =
-            slots.renew_chain(slot, |folder| repository.export_chain(&name, folder).map_err(std::io::Error::other));
-        match renewed {
-            Ok(()) => {
-                info!("{release}: its metadata in slot {slot} are those under root {}", repository.root_version())
-            }
-            // What is there goes on vouching for it; the next check tries again.
-            Err(err) => warn!("{release}: could not renew its metadata in slot {slot}: {}", report::chain(&err)),
-        }
-    }
-
-    /// The version of the root under which what lies in a slot is still the release, and still vouched for; none if it is not:
-    /// the supervisor would not run it.
-    fn root_of(&self, slots: &Slots, slot: Slot, release: &Release) -> Option<u64> {
-        let verdict = || -> Result<u64, String> {
+    /// Whether what lies in a slot is still the release, and still vouched for: the supervisor would not run it else.
+    fn is_sound(&self, slots: &Slots, slot: Slot, release: &Release) -> bool {
+        let verdict = || -> Result<(), String> {
             let bytes = slots.bytes(slot).ok_or("its file cannot be read")?;
             if Digest::of(&bytes) != release.sha256 {
                 return Err("its file was changed".to_owned());
             }
             let name = release.target.to_string();
-            let chain::Verified { target, root } =
-                chain::verify_above(self.repository.pinned_root(), &slots.chain(slot), &name, chain::Floor::default())
-                    .map_err(|err| report::chain(&err))?;
+            let target = chain::verify(self.repository.pinned_root(), &slots.chain(slot), &name)
+                .map_err(|err| report::chain(&err))?;
             target.verify(&bytes).map_err(|why| why.to_string())?;
             // New firmware may have a stricter check, or another board's name.
             let custom = target.custom.as_ref().and_then(|custom| custom.get(CUSTOM_KEY));
             let target = PayloadTarget::from_custom(custom).map_err(|err| report::chain(&err))?;
-            self.judge(&Candidate { release: release.clone(), target }, &bytes)?;
-            Ok(root)
+            self.judge(&Candidate { release: release.clone(), target }, &bytes).map(drop)
         };
-        verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).ok()
+        verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).is_ok()
     }
 
     /// The manifest against what was signed, and the static check: all that is wrong.
@@ -332,6 +355,11 @@ impl Installer {
         let free = free(&places.downloads)?.min(free(&places.payloads)?);
         room.check(free).map_err(|err| Failure::failed(format!("{release}: {err}")))
     }
+}
+
+/// Whether two releases are the same file, whatever was signed about it since: a withdrawn one runs until it is replaced.
+fn is_same_file(one: &Release, other: &Release) -> bool {
+    (&one.target, one.sha256, one.length) == (&other.target, other.sha256, other.length)
 }
 
 /// A target as an offer, or why it is none.

@@ -113,6 +113,8 @@ impl Error {
 pub struct Repository {
     updater: Updater<Transport>,
     pinned_root: Vec<u8>,
+    /// Roles that every mirror has wrong, by the last refresh.
+    hopeless: Vec<String>,
 }
 
 impl Repository {
@@ -134,7 +136,7 @@ impl Repository {
         let time = Time::system(settings.build_time);
         let updater = Updater::open(&places.metadata, &pinned_root, time, Limits::default(), transport)
             .map_err(|err| Error::Trust { place: places.metadata.display().to_string(), err })?;
-        Ok(Self { updater, pinned_root })
+        Ok(Self { updater, pinned_root, hopeless: Vec::new() })
     }
 
     /// The root that the image pins.
@@ -149,6 +151,7 @@ impl Repository {
     ///
     /// If none can. A refusal says more than a mirror that is away, so it is the one told.
     pub fn refresh(&mut self) -> Result<(), Error> {
+        self.hopeless.clear();
         let mut worst: Option<Error> = None;
         for mirror in 0..self.updater.fetch_mut().mirrors() {
             self.updater.fetch_mut().judge(mirror);
@@ -189,7 +192,7 @@ impl Repository {
     /// A mirror may have the role's file wrong although all else that it has is right: then each of the others is judged in turn.
     fn search_role(&mut self, role: &str, pattern: &str) -> Result<Vec<Target>, Error> {
         let refused = match self.search_here(role, pattern) {
-            Err(err @ Error::Role { .. }) if self.mirrors() > 1 => err,
+            Err(err @ Error::Role { .. }) if self.mirrors() > 1 && !self.hopeless.iter().any(|r| r == role) => err,
             done => return done,
         };
         warn!("{}", report::chain(&refused));
@@ -205,9 +208,13 @@ impl Repository {
                 return Err(Error::Interrupted);
             }
         }
-        // For the other roles.
-        self.refresh()?;
-        Err(refused)
+        // For the other roles, which are not to pay for this one.
+        let mut hopeless = std::mem::take(&mut self.hopeless);
+        hopeless.push(role.to_owned());
+        let refreshed = self.refresh();
+        self.updater.fetch_mut().allow_any();
+        self.hopeless = hopeless;
+        refreshed.and(Err(refused))
     }
 
     fn search_here(&mut self, role: &str, pattern: &str) -> Result<Vec<Target>, Error> {

@@ -146,21 +146,6 @@ impl Slots {
         self.apply(&Event::Installed { slot, release, boots })
     }
 
-    /// Writes the chain of what lies in a slot anew.
-    ///
-    /// # Errors
-    ///
-    /// The one that is there still stands.
-    pub fn renew_chain(
-        &self,
-        slot: Slot,
-        export_chain: impl FnOnce(&Path) -> std::io::Result<()>,
-    ) -> Result<(), Error> {
-        self.writer
-            .renew_chain(&self.wanted.id, slot, export_chain)
-            .map_err(|err| Error::Store { payload: self.wanted.id.to_string(), err })
-    }
-
     /// Length of the file that a write to this slot would free, in bytes.
     #[must_use]
     pub fn length_of(&self, slot: Slot) -> u64 {

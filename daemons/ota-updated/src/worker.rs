@@ -368,7 +368,12 @@ impl Worker {
         let may_try = self.firmware.begin_check();
         self.firmware.tell(self.installer.repository());
         let settings = Arc::clone(&self.settings);
+        let mut held = None;
         for wanted in &settings.wanted {
+            // Not over the chains that older firmware left, while newer firmware is only tried.
+            if !self.firmware.is_trial_boot() {
+                held = self.installer.renew_chains(wanted).err().or(held);
+            }
             if let Some(running) = self.trials.get_mut(wanted.id.as_str()) {
                 running.passed_over = true;
                 if let Some(reason) = self.installer.trial_withdrawn(wanted) {
@@ -437,7 +442,7 @@ impl Worker {
             }
         }
         self.shared.set_activity(Activity::Checking);
-        self.firmware.check(self.installer.repository(), &mut errors, &mut remarks);
+        self.firmware.check(self.installer.repository(), held, &mut errors, &mut remarks);
         self.shared.set_activity(Activity::Checking);
         for remark in &remarks {
             warn!("{remark}");

@@ -445,6 +445,23 @@ fn what_was_never_tried_is_not_kept_by_a_second_reset_after_the_boot_order_was_l
 }
 
 #[test]
+fn firmware_waits_until_what_vouches_for_the_payloads_holds_under_the_new_root() {
+    let mut device = Device::new();
+    device.world.repo.release("blinky", "1.0.0");
+    device.start().world.until_committed("1.0.0");
+    // The image that comes next pins the new root; the vendor's role cannot be had.
+    device.world.repo.rotate_timestamp();
+    device.world.repo.publish_forged_role();
+    device.world.repo.release_firmware("1.1.0");
+    device.world.check();
+    until("that is told", || device.world.shared().status().last_error.contains("is renewed under the new root"));
+    assert_eq!(device.calls("install"), 0);
+    device.world.repo.publish_role();
+    device.world.check();
+    until("it is installed", || device.calls("install") == 1);
+}
+
+#[test]
 fn what_was_undone_is_not_kept_because_the_boot_order_was_lost() {
     let mut device = in_trial("1.1.0", |device| device.set_unit("capd.service", "failed"));
     is_undone(&mut device, Reason::DaemonNotReady, "capd.service");
@@ -456,6 +473,31 @@ fn what_was_undone_is_not_kept_because_the_boot_order_was_lost() {
     device.until_kept("1.0.0");
     assert_eq!(device.stage.lock().unwrap().first, Slot::A);
     assert_eq!(device.attempts().len(), 1);
+}
+
+#[test]
+fn what_was_undone_runs_on_where_the_bootloader_forgets_what_it_is_told() {
+    let mut device = in_trial("1.1.0", |device| device.set_unit("capd.service", "failed"));
+    is_undone(&mut device, Reason::DaemonNotReady, "capd.service");
+    let restarts = |device: &Device| device.run("reboot").exists();
+    // It cannot be told at all.
+    device.reset_without_variables(Slot::B);
+    device.stage.lock().unwrap().script = Script::CannotMark;
+    device.start();
+    until("it is left alone", || device.run("kept").exists());
+    assert!(!restarts(&device) && device.state().unkept() == Some(Slot::B));
+    // It can, and has forgotten by the next boot.
+    device.stage.lock().unwrap().script = Script::Works;
+    device.reset_without_variables(Slot::B);
+    device.start();
+    until("a restart is ordered", || restarts(&device));
+    device.set_unit("capd.service", "failed");
+    device.reset_without_variables(Slot::B);
+    device.start();
+    until("it is left alone again", || device.run("kept").exists());
+    assert!(!restarts(&device), "it restarts for ever");
+    device.world.check();
+    assert_eq!(device.calls("install"), 1);
 }
 
 #[test]

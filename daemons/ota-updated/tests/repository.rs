@@ -92,6 +92,21 @@ fn mixed_metadata_are_refused() {
 }
 
 #[test]
+fn what_vouches_for_a_payload_in_its_trial_follows_a_rotated_key() {
+    let mut world = World::new();
+    world.config.confirmation_min_s = 600;
+    world.repo.release("blinky", "1.0.0");
+    world.start();
+    until("its trial has begun", || world.attempts().iter().any(|attempt| attempt.outcome == Outcome::Trial));
+    let newer = world.repo.rotate_timestamp();
+    world.check();
+    let state = world.state();
+    let (slot, release, _) = state.trial().unwrap();
+    let chain = world.data().join("payloads/blinky").join(slot.as_str()).join("chain");
+    iotwasm_trust::chain::verify(&newer, &chain, &release.target.to_string()).unwrap();
+}
+
+#[test]
 fn a_mirror_with_one_role_wrong_is_passed_over() {
     let mut world = committed();
     world.stop();

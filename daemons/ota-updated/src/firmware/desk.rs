@@ -245,7 +245,13 @@ impl Desk {
     }
 
     /// Installs firmware, if there is any to install and it may be now; or takes up what could not go on the last time.
-    pub(crate) fn check(&mut self, repository: &mut Repository, errors: &mut Vec<String>, remarks: &mut Vec<String>) {
+    pub(crate) fn check(
+        &mut self,
+        repository: &mut Repository,
+        held: Option<String>,
+        errors: &mut Vec<String>,
+        remarks: &mut Vec<String>,
+    ) {
         let Side::Here(firmware) = &mut self.side else { return };
         if !firmware.trouble.is_empty() {
             remarks.push(firmware.trouble.clone());
@@ -269,6 +275,10 @@ impl Desk {
         };
         remarks.extend(advice.remark);
         let Some(plan) = advice.plan else { return };
+        if let Some(why) = held {
+            errors.push(why);
+            return;
+        }
         if self.quit.load(Ordering::Relaxed) || !firmware.may_install() {
             return;
         }

@@ -487,8 +487,9 @@ impl Keeper {
             self.firmware.slot()
         );
         error!("{text}");
-        // Nothing is wrong with the device but the network: then it is not restarted for that.
-        if reason == Reason::ServerUnreachable {
+        // Nothing is wrong with the device but the network, or it was restarted for this before and came back: then it is not restarted
+        // again.
+        if reason == Reason::ServerUnreachable || self.firmware.state().was_left() {
             self.firmware.tell_kept("tolerated");
         }
         self.firmware.set_trouble(text);
@@ -512,11 +513,7 @@ impl Keeper {
     /// the first there, and makes itself the first if it is well.
     async fn restart_into_old(&mut self) -> Next {
         if *self.firmware.state().state() == State::Idle {
-            let slot = self.firmware.slot();
-            warn!(
-                "the boot order was lost, and the firmware in slot {slot} was never kept: slot {} is to run",
-                slot.other()
-            );
+            return self.leave_unkept().await;
         }
         let marked = match Rauc::connect(&self.firmware.settings.places.bus).await {
             Ok(rauc) => rauc.mark("active", "other").await,
@@ -527,6 +524,30 @@ impl Keeper {
             warn!("{}", report::chain(&err));
         }
         self.restart().await
+    }
+
+    /// The boot order was lost, and what runs was never kept: the slot that was is to run. Once, and only where the bootloader says
+    /// that it will be: one that forgets what it is told would restart for ever.
+    async fn leave_unkept(&mut self) -> Next {
+        let (slot, other) = (self.firmware.slot(), self.firmware.slot().other());
+        warn!("the boot order was lost, and the firmware in slot {slot} was never kept: slot {other} is to run");
+        let told = self
+            .insist(async |rauc: &Rauc| {
+                rauc.mark("active", "other").await?;
+                rauc.is_next(other).await
+            })
+            .await;
+        if self.firmware.is_quitting() {
+            return Next::Leave;
+        }
+        if matches!(told, Ok(true)) && self.firmware.note(&Event::Left) {
+            return self.restart().await;
+        }
+        self.firmware.tell_kept("tolerated");
+        self.firmware.set_trouble(format!(
+            "the firmware in slot {slot} was never kept and runs, because the bootloader does not take slot {other}"
+        ));
+        Next::Leave
     }
 
     /// Has RAUC do something, again and again until it can or patience ends; then the next check takes it up.

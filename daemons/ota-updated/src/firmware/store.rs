@@ -38,7 +38,11 @@ impl Store {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Self { path: path.to_owned(), state: FirmwareState::default() },
             Err(err) => {
-                set_aside(path, &err.to_string());
+                if err.kind() == std::io::ErrorKind::InvalidData {
+                    set_aside(path, &err.to_string());
+                } else {
+                    warn!("could not read {}: {err}", path.display());
+                }
                 return Self { path: path.to_owned(), state: FirmwareState::default() };
             }
         };
