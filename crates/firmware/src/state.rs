@@ -25,6 +25,9 @@ pub const MAX_REJECTED: usize = 32;
 /// How often a release may fail for a cause that says nothing about it until it counts as rejected all the same: a device must
 /// not install and restart for ever.
 pub const MAX_DOUBTS: u8 = 3;
+/// How often firmware that was not kept is left because the boot order was lost, before the other slot has run: a bootloader that
+/// forgets what it is told would start it for ever.
+pub const MAX_LEAVES: u8 = 3;
 /// Most boots that a trial may have.
 pub const MAX_BOOTS: u8 = 10;
 /// Longest state file, in bytes: far above what the bounds allow, so that only damage is ever cut off.
@@ -50,6 +53,10 @@ pub fn rauc_name(slot: Slot) -> &'static str {
         Slot::A => "rootfs.0",
         Slot::B => "rootfs.1",
     }
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// What a state means that does not say whether it is armed: every one was, before that was written down.
@@ -366,8 +373,8 @@ pub struct FirmwareState {
     /// Slot with firmware that was installed and not committed, whatever became of it. The script that makes the boot order reads
     /// this, too.
     unkept: Option<Slot>,
-    /// It was left once because the boot order was lost. A bootloader that starts it again all the same would do so for ever.
-    left: bool,
+    /// How often it was left because the boot order was lost, since the other slot ran: at most [`MAX_LEAVES`].
+    left: u8,
     format: u32,
     min_reader: u32,
     extra: Map<String, Value>,
@@ -389,8 +396,8 @@ struct Raw {
     from: Option<Version>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unkept: Option<Slot>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    left: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    left: u8,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -431,7 +438,7 @@ impl Default for FirmwareState {
             other: None,
             from: None,
             unkept: None,
-            left: false,
+            left: 0,
             format: FORMAT,
             min_reader: FORMAT,
             extra: Map::new(),
@@ -513,10 +520,10 @@ impl FirmwareState {
         self.unkept
     }
 
-    /// Whether the slot that was not kept was left for the other one, which has not run since.
+    /// Whether the slot that was not kept was left for the other one as often as it may be, and the other one has not run since.
     #[must_use]
-    pub fn was_left(&self) -> bool {
-        self.left
+    pub fn was_left_in_vain(&self) -> bool {
+        self.left >= MAX_LEAVES
     }
 
     /// True if these bytes were rolled back under the same signed words.
@@ -529,13 +536,20 @@ impl FirmwareState {
     #[must_use]
     pub fn at_start(&self, boot: Boot, running: &Version, boots: u8) -> Start {
         let here = self.state.slot() == Some(boot.slot);
+        if here && boot.is_unordered {
+            // Nobody chose what runs. An installation may not have begun with it, or may have been in its middle; what was undone is
+            // undone.
+            match &self.state {
+                State::Installing { .. } => return Start::Catch(Event::InstallFailed),
+                State::RolledBack { .. } => return Start::Catch(Event::Closed),
+                _ => {}
+            }
+        }
         if here && self.state.bundle().is_some_and(|bundle| bundle.version != *running) {
             match (&self.state, boot.is_trial) {
                 // The old firmware is first in the boot order, and is not given up for what nobody signed for.
                 (State::Trial { .. }, true) => return Start::Refuse,
                 (_, true) => {}
-                // Not written yet when the power went, and the boot order with it.
-                (State::Installing { .. }, false) if boot.is_unordered => return Start::Catch(Event::InstallFailed),
                 // Nothing of what was written down is about what runs.
                 (_, false) => return Start::Catch(Event::Replaced),
             }
@@ -543,11 +557,11 @@ impl FirmwareState {
         let is_unkept = self.unkept == Some(boot.slot);
         match (&self.state, here, boot.is_trial) {
             // Nobody chose it: where there is no boot order, firmware starts the first slot that it finds.
-            (State::Idle, _, _) if boot.is_unordered && is_unkept && !self.left => Start::LeaveAgain,
+            (State::Idle, _, _) if boot.is_unordered && is_unkept && !self.was_left_in_vain() => Start::LeaveAgain,
             (State::Idle, _, false) if is_unkept && !boot.is_unordered => {
                 Start::Catch(Event::Adopted { slot: boot.slot })
             }
-            (State::Idle, _, false) if self.left && !is_unkept => Start::Catch(Event::Returned),
+            (State::Idle, _, false) if self.left > 0 && !is_unkept => Start::Catch(Event::Returned),
             (State::Idle, _, false) => Start::Nothing,
             (State::Idle, _, true) => Start::Adopt,
             // It is the first of the boot order: it was marked good just before a stop, whatever was written down.
@@ -573,7 +587,7 @@ impl FirmwareState {
         next.state = match (event, self.state.clone()) {
             (Event::InstallStarted { bundle, slot, from }, State::Idle) if !self.is_rejected(bundle) => {
                 (next.other, next.from, next.unkept) = (None, Some(from.clone()), Some(*slot));
-                next.left = false;
+                next.left = 0;
                 State::Installing { bundle: bundle.clone(), slot: *slot }
             }
             (Event::InstallFailed, State::Installing { .. }) => State::Idle,
@@ -624,11 +638,15 @@ impl FirmwareState {
             }
             (Event::Adopted { slot }, State::Idle) => {
                 next.unkept = self.unkept.filter(|unkept| unkept != slot);
-                next.left = false;
+                next.left = 0;
                 State::Idle
             }
-            (Event::Left | Event::Returned, State::Idle) => {
-                next.left = *event == Event::Left;
+            (Event::Left, State::Idle) if self.left < MAX_LEAVES => {
+                next.left += 1;
+                State::Idle
+            }
+            (Event::Returned, State::Idle) => {
+                next.left = 0;
                 State::Idle
             }
             _ => return Err(illegal()),
@@ -689,6 +707,7 @@ impl TryFrom<Raw> for FirmwareState {
         let surplus = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..surplus);
         let Raw { format, min_reader, state, mut doubts, other, from, unkept, left, extra, .. } = raw;
+        let left = left.min(MAX_LEAVES);
         let surplus = doubts.len().saturating_sub(MAX_REJECTED);
         doubts.drain(..surplus);
         Ok(Self { state, rejected, doubts, other, from, unkept, left, format, min_reader, extra })

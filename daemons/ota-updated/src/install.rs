@@ -177,7 +177,7 @@ impl Installer {
                 _ => continue,
             }
             let renewed = match self.offers(wanted) {
-                Ok(offers) if !offers.iter().any(|offer| is_same_file(&offer.candidate.release, release)) => continue,
+                Ok(offers) if !offers.iter().any(|offer| self.is_still(offer, release)) => continue,
                 Ok(_) => writer
                     .renew_chain(&wanted.id, slot, |folder| {
                         self.repository.export_chain(&name, folder).map_err(std::io::Error::other)
@@ -325,6 +325,14 @@ impl Installer {
         verdict().inspect_err(|why| warn!("{release} in slot {slot} no longer verifies: {why}")).is_ok()
     }
 
+    /// Whether this offer is that release, for this board; withdrawn or not, for what is withdrawn runs until it is replaced.
+    fn is_still(&self, offer: &Offer, release: &Release) -> bool {
+        let Candidate { release: offered, target } = &offer.candidate;
+        let is_same =
+            (&offered.target, offered.sha256, offered.length) == (&release.target, release.sha256, release.length);
+        is_same && target.runs_on(self.shared.board())
+    }
+
     /// The manifest against what was signed, and the static check: all that is wrong.
     fn judge(&self, candidate: &Candidate, bytes: &[u8]) -> Result<Checked, String> {
         let policy = Policy { board: Some(self.shared.board().to_owned()), ..Policy::default() };
@@ -355,11 +363,6 @@ impl Installer {
         let free = free(&places.downloads)?.min(free(&places.payloads)?);
         room.check(free).map_err(|err| Failure::failed(format!("{release}: {err}")))
     }
-}
-
-/// Whether two releases are the same file, whatever was signed about it since: a withdrawn one runs until it is replaced.
-fn is_same_file(one: &Release, other: &Release) -> bool {
-    (&one.target, one.sha256, one.length) == (&other.target, other.sha256, other.length)
 }
 
 /// A target as an offer, or why it is none.

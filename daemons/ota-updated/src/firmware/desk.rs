@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use iotwasm_api::ota::{Attempt, Level, Outcome};
-use iotwasm_firmware::state::{Bundle, Start};
+use iotwasm_firmware::state::{Bundle, Start, State};
 use iotwasm_kit::{error, warn};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -144,7 +144,10 @@ impl Desk {
 
     /// Whether what runs was committed by nobody and was not well the last time.
     fn is_adopted(&self) -> bool {
-        matches!(&self.side, Side::Here(firmware) if firmware.start() == Start::Adopt)
+        let Side::Here(firmware) = &self.side else { return false };
+        // What cannot be left either, because that cannot be written down.
+        let is_idle = *firmware.state().state() == State::Idle;
+        firmware.start() == Start::Adopt || is_idle && firmware.start() == Start::LeaveAgain
     }
 
     /// At start: whatever the disk says goes on from there, and the history is made to agree with it.

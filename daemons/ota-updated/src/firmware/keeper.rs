@@ -125,7 +125,7 @@ impl Keeper {
     /// Takes note of what happened while nobody looked.
     fn catch(&mut self, event: &Event) -> Next {
         if *event == Event::Closed {
-            warn!("firmware runs that was undone; the boot order has it first");
+            warn!("firmware runs that was undone: the boot order has it first, or is lost");
             return self.close_rolled_back();
         }
         // The attempt of what was undone is over already.
@@ -489,7 +489,7 @@ impl Keeper {
         error!("{text}");
         // Nothing is wrong with the device but the network, or it was restarted for this before and came back: then it is not restarted
         // again.
-        if reason == Reason::ServerUnreachable || self.firmware.state().was_left() {
+        if reason == Reason::ServerUnreachable || self.firmware.state().was_left_in_vain() {
             self.firmware.tell_kept("tolerated");
         }
         self.firmware.set_trouble(text);
@@ -515,39 +515,37 @@ impl Keeper {
         if *self.firmware.state().state() == State::Idle {
             return self.leave_unkept().await;
         }
+        // A bootloader that cannot be told has most likely not been told of this firmware either.
+        self.mark_other().await;
+        self.restart().await
+    }
+
+    /// The boot order was lost, and what runs was never kept: the slot that was is to run. That is counted, for a bootloader that
+    /// forgets what it is told would start this one for ever.
+    async fn leave_unkept(&mut self) -> Next {
+        let slot = self.firmware.slot();
+        warn!(
+            "the boot order was lost, and the firmware in slot {slot} was never kept: slot {} is to run",
+            slot.other()
+        );
+        if !self.firmware.note(&Event::Left) {
+            // The device is of use as it is, and is not restarted without a bound.
+            self.firmware.tell_kept("tolerated");
+            return Next::Leave;
+        }
+        self.mark_other().await;
+        self.restart().await
+    }
+
+    /// Has the other slot booted next, if the bootloader can be told.
+    async fn mark_other(&self) {
         let marked = match Rauc::connect(&self.firmware.settings.places.bus).await {
             Ok(rauc) => rauc.mark("active", "other").await,
             Err(err) => Err(err),
         };
-        // A bootloader that cannot be told has most likely not been told of this firmware either.
         if let Err(err) = marked {
             warn!("{}", report::chain(&err));
         }
-        self.restart().await
-    }
-
-    /// The boot order was lost, and what runs was never kept: the slot that was is to run. Once, and only where the bootloader says
-    /// that it will be: one that forgets what it is told would restart for ever.
-    async fn leave_unkept(&mut self) -> Next {
-        let (slot, other) = (self.firmware.slot(), self.firmware.slot().other());
-        warn!("the boot order was lost, and the firmware in slot {slot} was never kept: slot {other} is to run");
-        let told = self
-            .insist(async |rauc: &Rauc| {
-                rauc.mark("active", "other").await?;
-                rauc.is_next(other).await
-            })
-            .await;
-        if self.firmware.is_quitting() {
-            return Next::Leave;
-        }
-        if matches!(told, Ok(true)) && self.firmware.note(&Event::Left) {
-            return self.restart().await;
-        }
-        self.firmware.tell_kept("tolerated");
-        self.firmware.set_trouble(format!(
-            "the firmware in slot {slot} was never kept and runs, because the bootloader does not take slot {other}"
-        ));
-        Next::Leave
     }
 
     /// Has RAUC do something, again and again until it can or patience ends; then the next check takes it up.

@@ -74,12 +74,8 @@ impl Firmware {
         };
         let store = Store::open(&settings.places.firmware_state, &machine.version);
         // The boot order was lost, and nobody has kept this firmware.
-        let (state, slot) = (store.state().state(), Some(machine.boot.slot));
-        let is_unkept = match state {
-            State::Idle => store.state().unkept() == slot,
-            State::Installing { .. } => false,
-            _ => state.slot() == slot,
-        };
+        let unkept = [store.state().state().slot(), store.state().unkept()];
+        let is_unkept = unkept.contains(&Some(machine.boot.slot));
         machine.boot.is_trial |= machine.boot.is_unordered && is_unkept;
         let (settings, shared, quit) = (Arc::clone(settings), Arc::clone(shared), Arc::clone(quit));
         let (waiting_for, trouble) = (String::new(), String::new());
