@@ -80,11 +80,11 @@ const PAYLOADS: &[Scenario] = &[
     firmware_when::WHEN,
     firmware::UNWELL,
     firmware::MISSING_DRIVER,
-    firmware::UNREACHABLE,
 ];
 
 /// The firmware beneath them, wherever a device is made or broken for it.
-const FIRMWARE: &[Scenario] = &[firmware::UPDATE, firmware::DEAD_ENDS, firmware::POWER_CUTS, secure_boot::SECURE_BOOT];
+const FIRMWARE: &[Scenario] =
+    &[firmware::UPDATE, firmware::DEAD_ENDS, firmware::POWER_CUTS, firmware::UNREACHABLE, secure_boot::SECURE_BOOT];
 
 /// What takes longer than an integrator's CI may.
 const LONG_ONES: &[Scenario] = &[firmware_hang::INITRD_HANG];
