@@ -409,8 +409,9 @@ fn step(device: &mut Device, natures: &[Nature], fresh: &mut bool) {
 
 proptest! {
     /// Whatever the firmware does, wherever the power goes and takes the bootloader's variables along, and whatever somebody puts
-    /// into the slot that does not run: what comes first in the boot order is always whole and was once well, nothing is committed but what runs, no boot is counted
-    /// that was not had, and with the power on the device ends with the best version that is not bad.
+    /// into the slot that does not run: what comes first in the boot order is always whole and was once well, nothing is committed
+    /// but what runs, no boot is counted that was not had, and with the power on the device ends with the best version that is not
+    /// bad.
     #[test]
     fn no_power_cut_leaves_a_device_without_firmware(
         natures in prop::collection::vec(prop::sample::select(NATURES.to_vec()), 1..4),

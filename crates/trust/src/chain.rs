@@ -160,9 +160,9 @@ pub(crate) fn export<D: Disk>(
         let path = folder.join(name);
         disk.write(&path, bytes).map_err(|source| io_error("write", &path, source))
     };
-    let pinned = check::pinned_root(pinned_root).map_err(|why| Error::PinnedRoot { why })?;
     let mut root = check::pinned_root(pinned_root).map_err(|why| Error::PinnedRoot { why })?;
-    copy(&names::remote("root", Some(root.header.version)), pinned_root)?;
+    let pinned = root.header.version;
+    copy(&names::remote("root", Some(pinned)), pinned_root)?;
     loop {
         let version = root.header.version.saturating_add(1);
         let Some(bytes) = store.load(&StoreFile::RootVersion(version), limits.root_bytes) else { break };
@@ -171,7 +171,7 @@ pub(crate) fn export<D: Disk>(
         copy(&names::remote("root", Some(version)), &bytes)?;
         root = next;
     }
-    for version in (1..pinned.header.version).rev() {
+    for version in (1..pinned).rev() {
         let Some(bytes) = store.load(&StoreFile::RootVersion(version), limits.root_bytes) else { break };
         copy(&names::remote("root", Some(version)), &bytes)?;
     }

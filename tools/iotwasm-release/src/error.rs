@@ -62,8 +62,8 @@ pub(crate) enum Error {
     NoSignature { path: PathBuf },
     #[error(
         "the tree's {path} does not take the bundle that was just signed ({words}); a device with this firmware could not be \
-         updated any more: put the root certificate of the bundles' chain into it (to replace that, beside the old one, for one release), or sign \
-         with that chain"
+         updated any more: put the root certificate of the bundles' chain into it (to replace that, beside the old one, for one \
+         release), or sign with that chain"
     )]
     Keyring { path: &'static str, words: String },
     #[error("could not predict what {} measures", path.display())]
